@@ -1,0 +1,1 @@
+"""DICOM in, operator chain, DICOM out, and the command line."""

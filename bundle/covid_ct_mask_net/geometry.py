@@ -1,0 +1,70 @@
+"""Where a voxel of the canonical volume lies in the source and in the patient.
+
+Volumes are indexed ``[i, j, k]``. An affine takes voxel indices to millimetres in RAS+ (nibabel's and
+MONAI's convention); DICOM positions are LPS+, which negates the first two coordinates. The *canonical*
+volume has axes L, P, S: the first index grows towards the patient's left, the second to posterior, the
+third to superior. The slice shown to a network is ``volume[:, :, k].T``: rows run to posterior, columns
+to the patient's left, which is the radiological display orientation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+CANONICAL_AXES = "LPS"
+
+
+def voxel_spacing(affine: NDArray[np.float64]) -> tuple[float, float, float]:
+    """Return the distance in mm between neighbouring voxels along each index of the volume."""
+    first, second, third = np.linalg.norm(np.asarray(affine, dtype=float)[:3, :3], axis=0)
+    return float(first), float(second), float(third)
+
+
+def voxel_volume_ml(affine: NDArray[np.float64]) -> float:
+    """Return the volume of one voxel in millilitres; right for sheared (tilted) grids too."""
+    return float(abs(np.linalg.det(np.asarray(affine, dtype=float)[:3, :3])) / 1000.0)
+
+
+@dataclass(frozen=True, eq=False)
+class CanonicalGrid:
+    """The canonical volume's grid and the way back to the source volume it was made from.
+
+    Attributes
+    ----------
+    affine
+        float64 (4, 4): canonical voxel ``[i, j, k]`` to RAS mm.
+    source_affine
+        float64 (4, 4): source voxel to RAS mm.
+    """
+
+    affine: NDArray[np.float64]
+    source_affine: NDArray[np.float64]
+
+    def to_patient(self, voxels: ArrayLike) -> NDArray[np.float64]:
+        """Return LPS positions in mm, shape (n, 3), of canonical voxel coordinates (n, 3)."""
+        return _apply(RAS_TO_LPS @ self.affine, voxels)
+
+    def to_source(self, voxels: ArrayLike) -> NDArray[np.float64]:
+        """Return source voxel coordinates, shape (n, 3), of canonical voxel coordinates (n, 3).
+
+        Fractional coordinates stay fractional: contours may run between voxels.
+        """
+        return _apply(np.linalg.inv(self.source_affine) @ self.affine, voxels)
+
+    def source_slice(self, slice_index: int, source_axis: int = 2) -> int:
+        """Return which source slice (index along ``source_axis``) a canonical slice came from."""
+        return int(round(float(self.to_source([[0.0, 0.0, slice_index]])[0, source_axis])))
+
+    def slice_position(self, slice_index: int) -> float:
+        """Return the table position in mm (LPS z, larger is more superior) of a canonical slice."""
+        return float(self.to_patient([[0.0, 0.0, slice_index]])[0, 2])
+
+
+def _apply(matrix: NDArray[np.float64], voxels: ArrayLike) -> NDArray[np.float64]:
+    points = np.asarray(voxels, dtype=np.float64).reshape(-1, 3)
+    moved: NDArray[np.float64] = points @ matrix[:3, :3].T + matrix[:3, 3]
+    return moved

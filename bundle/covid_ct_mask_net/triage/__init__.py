@@ -1,0 +1,1 @@
+"""From slices to the volume: lesions, involvement, class, priority."""

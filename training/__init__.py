@@ -1,0 +1,1 @@
+"""Training and evaluation: data sets, splits, trainers, metrics, tables, figures, synthetic cohorts."""

@@ -1,0 +1,1 @@
+"""Synthetic chest CT with lesions whose place, size and type are known."""

@@ -1,0 +1,1 @@
+"""MONAI dictionary transforms: orientation, HU windowing, lung mask, slice extraction and the way back."""
