@@ -1,0 +1,25 @@
+"""Fixtures for the whole suite."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pydicom
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _strict_dicom() -> None:
+    """Whatever the suite writes is checked against the standard by pydicom."""
+    pydicom.config.settings.writing_validation_mode = pydicom.config.RAISE
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder of real CT beside the checkout; tests that need it skip where it is absent."""
+    folder = REPOSITORY.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("the real CT data (../shared/data) is not on this machine")
+    return folder
