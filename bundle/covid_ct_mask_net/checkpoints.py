@@ -1,0 +1,236 @@
+"""Weights on disk: written with their architecture, read only as data, and only if their hash is listed.
+
+A checkpoint is one file with the settings and state dictionaries of the lesion detector, of the classifier,
+or of both, and the card of the model (name, version, what it was trained on). It is read with
+``weights_only=True``; nothing in it can run. ``MANIFEST.sha256`` beside it lists hashes in the format of
+``sha256sum``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from covid_ct_mask_net import UNTRAINED_NOTICE, __version__
+from covid_ct_mask_net.errors import UntrustedModelError
+from covid_ct_mask_net.networks.classifier import CovidCTMaskNet
+from covid_ct_mask_net.networks.detector import LesionDetector
+from covid_ct_mask_net.networks.settings import ClassifierSettings, DetectorSettings
+from covid_ct_mask_net.results import ModelReport
+
+MANIFEST_NAME = "MANIFEST.sha256"
+_FORMAT = "covid-ct-mask-net/checkpoint/1"
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What is said about a model wherever its results go.
+
+    ``notice`` is printed with every result, for example what the model must not be used for.
+    """
+
+    name: str
+    version: str
+    trained_on: str
+    notice: str
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """Networks that belong together, in test mode, and the report on them."""
+
+    detector: LesionDetector | None
+    classifier: CovidCTMaskNet | None
+    report: ModelReport
+
+
+def save_checkpoint(
+    path: Path, card: ModelCard, detector: LesionDetector | None, classifier: CovidCTMaskNet | None
+) -> None:
+    """Write networks to one file; tensors that both hold with equal values are stored once.
+
+    Parameters
+    ----------
+    path : Path
+        File to write; an existing one is replaced.
+    card : ModelCard
+        Name, version, training data and notice of the model.
+    detector, classifier
+        The networks; at least one of them.
+    """
+    if detector is None and classifier is None:
+        raise ValueError("A checkpoint holds a detector, a classifier or both, but was given neither.")
+    content: dict[str, Any] = {"format": _FORMAT, "card": dataclasses.asdict(card)}
+    detector_state: dict[str, torch.Tensor] = {}
+    if detector is not None:
+        detector_state = _tensors(detector)
+        content["detector"] = {"settings": detector.settings.to_dict(), "state": detector_state}
+    if classifier is not None:
+        state = _tensors(classifier)
+        for name, tensor in state.items():
+            twin = detector_state.get(name)
+            if twin is not None and torch.equal(twin, tensor):
+                state[name] = twin
+        content["classifier"] = {
+            "trunk": classifier.detector_settings.to_dict(),
+            "settings": classifier.settings.to_dict(),
+            "state": state,
+        }
+    torch.save(content, path)
+
+
+def load_model(path: Path, *, manifest_required: bool = False) -> Model:
+    """Read every network that a checkpoint holds.
+
+    Parameters
+    ----------
+    path : Path
+        Checkpoint file.
+    manifest_required : bool
+        Whether ``MANIFEST.sha256`` beside the file must list its hash. Where such a list exists the file
+        must be on it in any case.
+
+    Raises
+    ------
+    UntrustedModelError
+        ``WEIGHTS_MISSING``, ``WEIGHTS_UNLISTED``, ``WEIGHTS_UNREADABLE``, ``WEIGHTS_MISMATCH`` or
+        ``WEIGHTS_NON_FINITE``.
+    """
+    path = Path(path)
+    sha256 = _checked_hash(path, manifest_required)
+    content = _read(path)
+    detector = classifier = None
+    if "detector" in content:
+        part = content["detector"]
+        detector = LesionDetector(DetectorSettings.from_dict(part["settings"]))
+        _load(detector, part["state"], path)
+    if "classifier" in content:
+        part = content["classifier"]
+        classifier = CovidCTMaskNet(
+            DetectorSettings.from_dict(part["trunk"]), ClassifierSettings.from_dict(part["settings"])
+        )
+        _load(classifier, part["state"], path)
+    return Model(detector, classifier, ModelReport(sha256=sha256, **content["card"]))
+
+
+def load_classifier(path: Path) -> CovidCTMaskNet:
+    """Return the slice classifier of a checkpoint: (B, 1, H, W) in [0, 1] to logits (B, 3)."""
+    classifier = load_model(path).classifier
+    if classifier is None:
+        raise UntrustedModelError(
+            "WEIGHTS_MISMATCH", f"{Path(path).name} holds no classifier; give a checkpoint that does."
+        )
+    return classifier
+
+
+def load_segmentation(path: Path) -> LesionDetector:
+    """Return the lesion detector of a checkpoint: (B, 1, H, W) in [0, 1] to a list of B detections."""
+    detector = load_model(path).detector
+    if detector is None:
+        raise UntrustedModelError(
+            "WEIGHTS_MISMATCH", f"{Path(path).name} holds no lesion detector; give a checkpoint that does."
+        )
+    return detector
+
+
+def untrained_model(detector: DetectorSettings, classifier: ClassifierSettings, seed: int) -> Model:
+    """Return networks with seeded random weights and equal trunks; their results mean nothing and say so."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        lesion_detector = LesionDetector(detector)
+        slice_classifier = CovidCTMaskNet(detector, classifier)
+    trunk = {k: v for k, v in lesion_detector.state_dict().items() if k in slice_classifier.state_dict()}
+    slice_classifier.load_state_dict(trunk, strict=False)
+    digest = hashlib.sha256()
+    for network in (lesion_detector, slice_classifier):
+        for name, tensor in network.state_dict().items():
+            digest.update(name.encode())
+            digest.update(tensor.numpy().tobytes())
+    report = ModelReport(
+        name=f"COVID-CT-Mask-Net {detector.backbone}",
+        version=__version__,
+        sha256=digest.hexdigest(),
+        trained_on=f"nothing (random weights, seed {seed})",
+        notice=UNTRAINED_NOTICE,
+    )
+    return Model(lesion_detector.eval(), slice_classifier.eval(), report)
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file as 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_manifest(path: Path) -> dict[str, str]:
+    """Return file name to SHA-256 of a manifest in the format of ``sha256sum``."""
+    listed = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        digest, _, name = line.strip().partition("  ")
+        if name:
+            listed[name] = digest
+    return listed
+
+
+def _checked_hash(path: Path, manifest_required: bool) -> str:
+    if not path.is_file():
+        raise UntrustedModelError(
+            "WEIGHTS_MISSING",
+            f"There are no weights at {path}; give the path of a checkpoint, or set weights to untrained.",
+        )
+    sha256 = file_sha256(path)
+    manifest = path.parent / MANIFEST_NAME
+    if manifest.is_file():
+        expected = read_manifest(manifest).get(path.name)
+        if expected != sha256:
+            found = "does not list it" if expected is None else f"lists {expected[:12]}…"
+            raise UntrustedModelError(
+                "WEIGHTS_UNLISTED",
+                f"{path.name} has SHA-256 {sha256[:12]}…, but {MANIFEST_NAME} beside it {found}; "
+                "restore the file that was released, or list the new one.",
+            )
+    elif manifest_required:
+        raise UntrustedModelError(
+            "WEIGHTS_UNLISTED",
+            f"{path.name} has no {MANIFEST_NAME} beside it; weights are used only if their hash is listed.",
+        )
+    return sha256
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        raise UntrustedModelError(
+            "WEIGHTS_UNREADABLE",
+            f"{path.name} is not a checkpoint that can be read as data alone; files of the original "
+            "repository are converted with import-checkpoint.",
+        ) from error
+    if not isinstance(content, dict) or content.get("format") != _FORMAT:
+        raise UntrustedModelError(
+            "WEIGHTS_UNREADABLE", f"{path.name} is no checkpoint of this project ({_FORMAT})."
+        )
+    return content
+
+
+def _load(network: torch.nn.Module, state: Mapping[str, torch.Tensor], path: Path) -> None:
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        raise UntrustedModelError(
+            "WEIGHTS_MISMATCH", f"The weights in {path.name} do not fit the architecture that it states."
+        ) from error
+    if not all(torch.isfinite(t).all() for t in state.values() if t.is_floating_point()):
+        raise UntrustedModelError("WEIGHTS_NON_FINITE", f"{path.name} holds weights that are not numbers.")
+    network.eval()
+
+
+def _tensors(network: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().cpu() for name, tensor in network.state_dict().items()}

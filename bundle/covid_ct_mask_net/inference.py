@@ -1,0 +1,165 @@
+"""From lung slices to slice evidence, with MONAI's inferer interface."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from monai.inferers import Inferer
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+from torchvision.models.detection.roi_heads import expand_boxes, expand_masks
+
+from covid_ct_mask_net.errors import NotAssessableError, UsageError
+from covid_ct_mask_net.evidence import LesionInstance, SliceEvidence
+from covid_ct_mask_net.labels import LesionClass, MaskType
+from covid_ct_mask_net.networks.slice_model import SliceModel, SliceOutput
+
+_DETECTOR_LABELS = {
+    MaskType.BOTH: {1: LesionClass.GROUND_GLASS_OPACITY, 2: LesionClass.CONSOLIDATION},
+    MaskType.GGO: {1: LesionClass.GROUND_GLASS_OPACITY},
+}
+_MASK_PADDING = 1
+
+
+class SliceInferer(Inferer):
+    """Run a `SliceModel` over the lung slices of a volume.
+
+    Parameters
+    ----------
+    batch_size : int
+        Slices handed to the model at a time; bounds memory and never changes the result.
+    mask_threshold : float
+        Mask probability from which on a pixel belongs to a lesion; above it, strictly.
+    """
+
+    def __init__(self, batch_size: int, mask_threshold: float) -> None:
+        super().__init__()
+        if batch_size < 1:
+            raise UsageError("BATCH_SIZE", f"The batch size is {batch_size}, but must be at least 1.")
+        self.batch_size = batch_size
+        self.mask_threshold = mask_threshold
+
+    def __call__(
+        self,
+        inputs: Tensor,
+        network: SliceModel,
+        slice_indices: Sequence[int],
+        progress: Callable[[int], object] | None = None,
+    ) -> list[SliceEvidence]:
+        """Return the evidence of each slice, in order.
+
+        Parameters
+        ----------
+        inputs : Tensor
+            (N, 1, H, W) in [0, 1], radiological display orientation.
+        network : SliceModel
+            In test mode.
+        slice_indices : sequence of int
+            Where each slice lies in the canonical volume.
+        progress : callable, optional
+            Called with the number of slices done since the last call.
+
+        Raises
+        ------
+        NotAssessableError
+            ``MODEL_NON_FINITE`` if the network answers with something that is not a number.
+        """
+        labels = _lesion_classes(network)
+        device = next(network.parameters()).device
+        evidence: list[SliceEvidence] = []
+        for start in range(0, len(inputs), self.batch_size):
+            batch = inputs[start : start + self.batch_size]
+            outputs = network(torch.as_tensor(batch).to(device))
+            for index, output in zip(slice_indices[start : start + len(batch)], outputs, strict=True):
+                evidence.append(self._evidence(int(index), output, batch.shape[-2:], labels))
+            if progress is not None:
+                progress(len(batch))
+        return evidence
+
+    def _evidence(
+        self, index: int, output: SliceOutput, shape: Sequence[int], labels: Mapping[int, LesionClass]
+    ) -> SliceEvidence:
+        logits = output.logits.double().cpu()
+        if not torch.isfinite(logits).all():
+            raise NotAssessableError(
+                "MODEL_NON_FINITE", f"The network gave no number for slice {index}; the weights are unusable."
+            )
+        instances = []
+        cropped = crop_masks(output.masks, output.boxes, (int(shape[0]), int(shape[1])), self.mask_threshold)
+        for box, label, score, (offset, mask) in zip(
+            output.boxes.tolist(), output.labels.tolist(), output.scores.tolist(), cropped, strict=True
+        ):
+            if mask.any():
+                instances.append(
+                    LesionInstance(index, labels[label], float(score), tuple(box), offset, mask)
+                )
+        first, second, third = logits.tolist()
+        p_first, p_second, p_third = torch.softmax(logits, 0).tolist()
+        return SliceEvidence(index, (first, second, third), (p_first, p_second, p_third), tuple(instances))
+
+
+def crop_masks(
+    masks: Tensor, boxes: Tensor, shape: tuple[int, int], threshold: float
+) -> list[tuple[tuple[int, int], NDArray[np.bool_]]]:
+    """Return the lesion pixels of each detection as (row, column) of a corner and a small mask.
+
+    What torchvision's ``paste_masks_in_image`` draws into a whole slice and is above the threshold there,
+    without a slice-sized array for each detection.
+
+    Parameters
+    ----------
+    masks : Tensor
+        (n, 1, m, m) probabilities, each spanning its box.
+    boxes : Tensor
+        (n, 4) in pixels of the slice.
+    shape : (int, int)
+        Height and width of the slice.
+    threshold : float
+        Probability above which a pixel is part of the lesion.
+    """
+    if not len(masks):
+        return []
+    padded, scale = expand_masks(masks.float().cpu(), _MASK_PADDING)
+    corners = expand_boxes(boxes.cpu(), scale).to(torch.int64).tolist()
+    cropped = []
+    for mask, (x0, y0, x1, y1) in zip(padded, corners, strict=True):
+        # Both corners belong to the box: torchvision's convention.
+        size = (max(y1 - y0 + 1, 1), max(x1 - x0 + 1, 1))
+        drawn = functional.interpolate(mask[None], size=size, mode="bilinear", align_corners=False)[0, 0]
+        row, column = max(y0, 0), max(x0, 0)
+        inside = drawn[row - y0 : min(y1 + 1, shape[0]) - y0, column - x0 : min(x1 + 1, shape[1]) - x0]
+        cropped.append(((row, column), (inside > threshold).numpy()))
+    return cropped
+
+
+def prepare_volume(
+    batch: Mapping[str, Any], device: torch.device, non_blocking: bool, **_: Any
+) -> tuple[Tensor, None, tuple[list[int]], dict[str, Any]]:
+    """Take a preprocessed volume apart for the inferer: MONAI engines' ``prepare_batch``.
+
+    Slices stay where they are; the inferer moves one batch at a time to the device.
+    """
+    del device, non_blocking
+    return batch["slices"], None, ([int(i) for i in batch["slice_indices"]],), {}
+
+
+def single_volume(batch: Sequence[Any]) -> Any:
+    """Return the only volume of a batch: volumes differ in size and are never stacked (``collate_fn``)."""
+    if len(batch) != 1:
+        raise UsageError("BATCH_SIZE", f"The loader gave {len(batch)} volumes at once; set batch_size to 1.")
+    return batch[0]
+
+
+def _lesion_classes(network: SliceModel) -> Mapping[int, LesionClass]:
+    mask_type = network.detector.settings.mask_type
+    if mask_type not in _DETECTOR_LABELS:
+        raise UsageError(
+            "MASK_TYPE",
+            f"The lesion detector was trained with mask type {mask_type.value}, which does not tell "
+            "ground-glass opacity and consolidation apart; volume triage needs a model of type both or ggo.",
+        )
+    return _DETECTOR_LABELS[mask_type]
