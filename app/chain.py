@@ -1,0 +1,223 @@
+"""The stages that take a study from its files to its result set.
+
+Plain functions of a `StudyJob`, in the order of ``STAGES``. The command line calls them in turn; the operators
+of the application wrap one each. A stage that cannot go on leaves its reason in the job, and the last stage
+writes that reason as the study's result: one study never stops the others, and each ends with a result.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pydicom
+from monai.transforms import LoadImage
+
+from covid_ct_mask_net import assemble
+from covid_ct_mask_net.app import intake, series_selection, volume
+from covid_ct_mask_net.app.limits import Limits
+from covid_ct_mask_net.app.outlines import outlines_from_linked_lesions
+from covid_ct_mask_net.app.result_set import write_result_set
+from covid_ct_mask_net.app.structured_report import write_sr
+from covid_ct_mask_net.app.study_job import StudyJob, counted
+from covid_ct_mask_net.declining import declined, declining_cause
+from covid_ct_mask_net.errors import CovidCTMaskNetError, OutputError
+from covid_ct_mask_net.pipeline import VolumePipeline
+from covid_ct_mask_net.postprocessing import SourceKeyd, canonical_grid, nifti_result
+from covid_ct_mask_net.results import StudyResult
+
+_log = logging.getLogger(__name__)
+_PACKAGES = ("pydicom", "highdicom")
+
+Progress = Callable[[str, int, int], object]
+"""Told the pseudonym of the study, the slices done and the slices in all."""
+
+
+class InternalError(CovidCTMaskNetError):
+    """Something that should not happen did; the study is reported as failed (exit 70)."""
+
+
+@dataclass(frozen=True, eq=False)
+class StudyChain:
+    """The stages with what they need.
+
+    Attributes
+    ----------
+    pipeline
+        Networks, transforms and triage of the bundle.
+    output
+        Folder for the results.
+    rules
+        How the series of a study is chosen.
+    progress
+        Told how far the slices of a study are.
+    """
+
+    pipeline: VolumePipeline
+    output: Path
+    rules: series_selection.SelectionRules = field(default_factory=series_selection.SelectionRules)
+    progress: Progress | None = None
+
+    @property
+    def stages(self) -> tuple[tuple[str, Callable[[StudyJob], None]], ...]:
+        """Names and functions of the stages before the report, in order."""
+        return (
+            ("select", self.select),
+            ("load", self.load),
+            ("prepare", self.prepare),
+            ("infer", self.infer),
+            ("triage", self.triage),
+        )
+
+    def run(self, job: StudyJob) -> StudyResult:
+        """Take a study through all stages and return its result, which is then on disk."""
+        for name, stage in self.stages:
+            self.attempt(name, stage, job)
+        return self.report(job)
+
+    def attempt(self, name: str, stage: Callable[[StudyJob], None], job: StudyJob) -> None:
+        """Run a stage unless the study was given up; keep what it raises as the reason to give up."""
+        if job.error is not None:
+            return
+        with job.timed(name):
+            try:
+                stage(job)
+            except CovidCTMaskNetError as error:
+                job.error = error
+            # One study must not take the others with it, whatever goes wrong inside.
+            except Exception as error:
+                cause = declining_cause(error)
+                job.error = cause or InternalError(
+                    "INTERNAL",
+                    f"Stage {name} stopped with {type(error).__name__}; this is a defect of the software. "
+                    "Run again with --debug for the traceback and report it.",
+                )
+                if cause is None:
+                    _log.error("study %s: %s", job.source.pseudonym, job.error.sentence)
+                    _log.debug("traceback", exc_info=error)
+        if job.error is None and (reason := declined(job.data)) is not None:
+            job.error = reason
+
+    def select(self, job: StudyJob) -> None:
+        """Choose the series to read (DICOM)."""
+        if job.study is None:
+            return
+        selection = series_selection.select(job.study, self.rules)
+        job.source = dataclasses.replace(job.source, series=selection.reports)
+        job.volume = None
+        job.data["series"] = selection.required()
+
+    def load(self, job: StudyJob) -> None:
+        """Read the pixels of the chosen series, or of the NIfTI file."""
+        if job.nifti is not None:
+            loaded = SourceKeyd("volume")({"volume": str(job.nifti)})
+            image = LoadImage(image_only=True, ensure_channel_first=True)(str(job.nifti))
+            job.data = {**loaded, "volume": image}
+            return
+        series = job.data.pop("series")
+        job.volume = volume.load(series)
+        key = f"{job.source.study_instance_uid} {series.series_instance_uid}"
+        job.source = dataclasses.replace(
+            job.source,
+            key=key,
+            geometry=job.volume.geometry,
+            sop_instance_uids=tuple(
+                None if header is None else str(header.SOPInstanceUID) for header in job.volume.headers
+            ),
+            warnings=(*job.source.warnings, *job.volume.warnings),
+        )
+        job.data = {"volume": job.volume.image, "source_key": key}
+
+    def prepare(self, job: StudyJob) -> None:
+        """Canonical volume, lungs, slices."""
+        job.data = self.pipeline.prepare(job.data)
+
+    def infer(self, job: StudyJob) -> None:
+        """Slice evidence."""
+        total = len(job.data["slices"])
+        progress = self.progress
+
+        def told(done: int) -> None:
+            if progress is not None:
+                progress(job.source.pseudonym, done, total)
+
+        job.data = self.pipeline.infer(job.data, told)
+
+    def triage(self, job: StudyJob) -> None:
+        """Lesions, involvement, class and priority of the volume."""
+        job.data = self.pipeline.assess(job.data)
+
+    def report(self, job: StudyJob) -> StudyResult:
+        """Write the result set of a study, assessed or not, and let go of its pixels."""
+        with job.timed("report"):
+            result = self._result(job)
+            files: dict[str, bytes] = {"result.json": result.to_json().encode()}
+            if job.study is not None:
+                files["sr.dcm"] = self._structured_report(job, result)
+            write_result_set(self.output, result.pseudonym, files)
+        job.result = result
+        job.release()
+        return result
+
+    def _result(self, job: StudyJob) -> StudyResult:
+        if job.nifti is not None and "source_key" in job.data:
+            if job.error is not None:
+                job.data["declined"] = job.error
+            return dataclasses.replace(
+                nifti_result(job.data, self.pipeline.model, "volume"), pseudonym=job.source.pseudonym
+            )
+        warnings = (*job.source.warnings, *job.data.get("warnings", ()))
+        source = dataclasses.replace(job.source, warnings=warnings)
+        if job.error is not None:
+            return assemble.declined(source, job.error, self.pipeline.model)
+        return assemble.assessed(source, job.data["outcome"], self.pipeline.model)
+
+    def _structured_report(self, job: StudyJob, result: StudyResult) -> bytes:
+        headers = _report_headers(job)
+        outlines: Sequence[object] = ()
+        if job.error is None and job.volume is not None:
+            outlines = outlines_from_linked_lesions(
+                job.data["outcome"].linked, canonical_grid(job.data["volume"]), job.volume.headers
+            )
+        return write_sr(result, headers, outlines)
+
+
+def dicom_jobs(found: intake.Intake) -> Iterator[StudyJob]:
+    """Yield one job a study, in the order of the intake."""
+    for study in found.studies:
+        accepted = sum(len(series.instances) for series in study.series)
+        yield StudyJob(
+            source=assemble.Source(
+                pseudonym=study.pseudonym,
+                kind="dicom",
+                key=study.study_instance_uid,
+                study_instance_uid=study.study_instance_uid,
+                files=counted(found.refused, accepted),
+                packages=_PACKAGES,
+            ),
+            study=study,
+        )
+
+
+def nifti_jobs(paths: Sequence[Path]) -> Iterator[StudyJob]:
+    """Yield one job a NIfTI file."""
+    for path in paths:
+        key = str(SourceKeyd("volume")({"volume": str(path)})["source_key"])
+        yield StudyJob(
+            source=assemble.Source(
+                pseudonym=assemble_pseudonym(key), kind="nifti", key=key, files={"accepted": 1}
+            ),
+            nifti=path,
+        )
+
+
+def _report_headers(job: StudyJob) -> list[pydicom.Dataset]:
+    """Return the instances that the report is about: those read, or else all of the study."""
+    if job.volume is not None:
+        return [header for header in job.volume.headers if header is not None]
+    if job.study is None:
+        return []
+    return [instance.header for series in job.study.series for instance in series.instances]

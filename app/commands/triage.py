@@ -1,0 +1,132 @@
+"""``covid-ct-mask-net triage``: studies in, result sets and a worklist out."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+from covid_ct_mask_net import RESEARCH_NOTICE
+from covid_ct_mask_net.errors import ExitCode
+
+_EXAMPLES = """\
+examples:
+  covid-ct-mask-net triage /archive/patient-7 -o out           one or more DICOM studies in a folder
+  covid-ct-mask-net triage ct1.nii.gz ct2.nii.gz -o out        NIfTI volumes in Hounsfield units
+  SOURCE_DATE_EPOCH=0 covid-ct-mask-net triage in -o out       equal bytes in every run
+
+results:
+  OUT/worklist.json            all studies in reading order
+  OUT/<pseudonym>/result.json  what was found in one study, or why it was not assessed
+  OUT/<pseudonym>/sr.dcm       DICOM SR of the study (DICOM input)
+  OUT/run.json                 timings, memory, software
+"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to the command line."""
+    parser = subparsers.add_parser(
+        "triage",
+        help="triage chest CT studies (DICOM folders or NIfTI files)",
+        description="Triage chest CT studies. Inputs may hold any number of patients and studies; each study "
+        f"gets a result set of its own. {RESEARCH_NOTICE}",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("inputs", nargs="+", type=Path, metavar="INPUT", help="DICOM folder or NIfTI file")
+    parser.add_argument("-o", "--output", required=True, type=Path, metavar="OUT", help="folder for results")
+    parser.add_argument(
+        "--bundle", type=Path, metavar="DIR", help="bundle folder (default: the one of this installation)"
+    )
+    parser.add_argument(
+        "--weights",
+        metavar="FILE",
+        help="checkpoint to use instead of the bundle's; its hash must be listed in MANIFEST.sha256 beside "
+        'it. "untrained" takes seeded random weights',
+    )
+    parser.add_argument("--device", metavar="NAME", help="cpu, cuda or cuda:N (default: a GPU if there is one)")
+    parser.add_argument("--quiet", action="store_true", help="no progress bars and no table")
+    parser.add_argument("--debug", action="store_true", help="tracebacks in the log; they may name paths")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> ExitCode:
+    """Triage the inputs and print a summary.
+
+    Returns
+    -------
+    ExitCode
+        The worst of all studies.
+    """
+    logging.basicConfig(
+        level=logging.DEBUG if arguments.debug else logging.WARNING, format="%(levelname)s %(message)s"
+    )
+    for name in ("monai", "pydicom", "highdicom", "ignite", "matplotlib"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+    from tqdm import tqdm
+
+    from covid_ct_mask_net.app.bundles import find_bundle
+    from covid_ct_mask_net.app.chain import StudyChain
+    from covid_ct_mask_net.app.run import TriageRun
+    from covid_ct_mask_net.app.summary import summary_table
+    from covid_ct_mask_net.pipeline import load_pipeline
+
+    with tqdm(desc="reading headers", unit=" files", disable=arguments.quiet or None, leave=False) as files:
+        triage_run = TriageRun.start(arguments.inputs, arguments.output, progress=files.update)
+    if len(triage_run):
+        pipeline = load_pipeline(find_bundle(arguments.bundle), _settings(arguments))
+        with SliceBar(len(triage_run), disable=arguments.quiet) as bar:
+            chain = StudyChain(pipeline, triage_run.output, progress=bar.advance)
+            for job in triage_run.jobs():
+                bar.study(job.source.pseudonym)
+                chain.run(job)
+                triage_run.finished(job)
+    code = triage_run.conclude()
+    for result in triage_run.results:
+        for reason in result.reasons:
+            sys.stderr.write(f"{result.pseudonym}: {reason.code}: {reason.sentence}\n")
+    if not arguments.quiet:
+        sys.stdout.write(summary_table(triage_run.results, triage_run.output))
+    return code
+
+
+class SliceBar:
+    """Progress over the slices of one study after the other."""
+
+    def __init__(self, studies: int, *, disable: bool) -> None:
+        from tqdm import tqdm
+
+        self._studies = studies
+        self._number = 0
+        # None lets tqdm show nothing where the output is no terminal.
+        self._bar = tqdm(unit=" slices", disable=disable or None, leave=True)
+
+    def __enter__(self) -> SliceBar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+    def study(self, pseudonym: str) -> None:
+        """Begin a study."""
+        self._number += 1
+        self._bar.reset()
+        self._bar.set_description(f"study {self._number}/{self._studies} {pseudonym}")
+
+    def advance(self, pseudonym: str, done: int, total: int) -> None:
+        """Take note of slices done."""
+        del pseudonym
+        self._bar.total = total
+        self._bar.update(done)
+
+
+def _settings(arguments: argparse.Namespace) -> dict[str, str]:
+    settings: dict[str, str] = {}
+    if arguments.weights is not None:
+        weights = arguments.weights
+        settings["weights"] = weights if weights == "untrained" else str(Path(weights).resolve())
+    if arguments.device is not None:
+        settings["device"] = arguments.device
+    return settings

@@ -1,0 +1,62 @@
+"""The MONAI Deploy application: DICOM folder in, a result set with DICOM SR per study out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from monai.deploy.core import Application
+
+from covid_ct_mask_net.app.bundles import find_bundle
+from covid_ct_mask_net.app.chain import StudyChain
+from covid_ct_mask_net.app.operators.intake_operator import JOB, IntakeOperator
+from covid_ct_mask_net.app.operators.report_operator import ReportOperator
+from covid_ct_mask_net.app.operators.stage_operator import (
+    LungSlicesOperator,
+    SeriesSelectionOperator,
+    SliceInferenceOperator,
+    TriageOperator,
+    VolumeOperator,
+)
+from covid_ct_mask_net.app.run import TriageRun
+from covid_ct_mask_net.errors import ExitCode
+from covid_ct_mask_net.pipeline import load_pipeline
+
+
+class TriageApplication(Application):
+    """Triage every study of the input folder.
+
+    Input, output and model come from the command line (``-i``, ``-o``, ``-m``) or the ``HOLOSCAN_*``
+    variables, as for any MONAI Deploy application. After ``run`` call ``conclude``.
+
+    Flow: intake -> series selection -> volume -> lung slices -> slice inference -> triage -> report.
+    """
+
+    def __init__(self, argv: Sequence[str] | None = None) -> None:
+        self._triage_run: TriageRun | None = None
+        super().__init__(None if argv is None else list(argv))
+
+    def compose(self) -> None:
+        """Build the graph."""
+        context = self.init_app_context(self.argv)
+        run = TriageRun.start([Path(context.input_path)], Path(context.output_path))
+        self._triage_run = run
+        chain = StudyChain(load_pipeline(find_bundle(Path(context.model_path))), run.output)
+        intake = IntakeOperator(self, name="intake", jobs=run.jobs())
+        stages = [
+            SeriesSelectionOperator(self, name="series_selection", chain=chain),
+            VolumeOperator(self, name="volume", chain=chain),
+            LungSlicesOperator(self, name="lung_slices", chain=chain),
+            SliceInferenceOperator(self, name="slice_inference", chain=chain),
+            TriageOperator(self, name="triage", chain=chain),
+        ]
+        report = ReportOperator(self, name="report", chain=chain, finished=run.finished)
+        flow = [intake, *stages, report]
+        for upstream, downstream in zip(flow, flow[1:], strict=False):
+            self.add_flow(upstream, downstream, {(JOB, JOB)})
+
+    def conclude(self) -> ExitCode:
+        """Write the files about the run as a whole and return its exit code."""
+        if self._triage_run is None:
+            raise RuntimeError("The application has not run yet.")
+        return self._triage_run.conclude()

@@ -1,0 +1,70 @@
+"""One study on its way through the chain: what is known of it so far."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Hashable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from covid_ct_mask_net.app.intake import Study
+from covid_ct_mask_net.app.volume import SourceVolume
+from covid_ct_mask_net.assemble import Source
+from covid_ct_mask_net.errors import CovidCTMaskNetError
+from covid_ct_mask_net.results import StudyResult
+
+
+@dataclass
+class StudyJob:
+    """A study and what the stages found; each stage adds its part and passes the job on.
+
+    Attributes
+    ----------
+    source
+        Identity, files, series and geometry of the study.
+    study
+        DICOM instances of the study; None for a NIfTI volume.
+    nifti
+        Path of the NIfTI volume; None for DICOM.
+    volume
+        The chosen series as a volume in HU, once read; DICOM only.
+    data
+        Data dictionary of the pipeline.
+    error
+        Why the study was given up; later stages then only report it.
+    result
+        The result, once written.
+    seconds
+        Time spent in each stage.
+    """
+
+    source: Source
+    study: Study | None = None
+    nifti: Path | None = None
+    volume: SourceVolume | None = None
+    data: dict[Hashable, Any] = field(default_factory=dict)
+    error: CovidCTMaskNetError | None = None
+    result: StudyResult | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Measure a stage."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
+
+    def release(self) -> None:
+        """Let go of pixels and headers; memory then does not grow with the number of studies."""
+        self.study = None
+        self.volume = None
+        self.data = {}
+
+
+def counted(refused: Mapping[str, int], accepted: int) -> dict[str, int]:
+    """Return the number of files by outcome, for the result."""
+    return {"accepted": accepted, **dict(sorted(refused.items()))}

@@ -1,0 +1,76 @@
+"""Command line: ``covid-ct-mask-net COMMAND …`` or ``python -m covid_ct_mask_net COMMAND …``.
+
+The one module that knows all parts of the product. Commands are imported when the command line needs them,
+so that ``--help`` is instant and the bundle runs where the application is not installed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+
+from covid_ct_mask_net import RESEARCH_NOTICE, __version__
+from covid_ct_mask_net.errors import CovidCTMaskNetError, ExitCode
+
+COMMANDS = (
+    "covid_ct_mask_net.app.commands.triage",
+    "covid_ct_mask_net.app.commands.demo",
+    "covid_ct_mask_net.training.commands.synthesize",
+    "covid_ct_mask_net.training.commands.splits",
+    "covid_ct_mask_net.training.commands.tables",
+    "covid_ct_mask_net.training.commands.import_checkpoint",
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Arguments without the program's name; those of the process if not given.
+    """
+    arguments = build_parser().parse_args(argv)
+    try:
+        return int(arguments.run(arguments))
+    except CovidCTMaskNetError as error:
+        sys.stderr.write(f"{error.code}: {error.sentence}\n")
+        return int(error.exit_code)
+    except KeyboardInterrupt:
+        sys.stderr.write("Interrupted; results of studies that were finished are complete.\n")
+        return 130
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser with all commands of this installation."""
+    parser = argparse.ArgumentParser(
+        prog="covid-ct-mask-net",
+        description="Chest CT: outline ground-glass opacity and consolidation, tell Control, Common Pneumonia "
+        "and COVID-19 apart, and triage scans.",
+        epilog=f"{RESEARCH_NOTICE} Exit codes: 0 done, 2 usage, 3 nothing assessable, 4 refused input, "
+        "5 weights or bundle not trusted, 6 output failed, 70 internal; with several studies the worst.",
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}. {RESEARCH_NOTICE}")
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for module_name in COMMANDS:
+        module = _command(module_name)
+        if module is not None:
+            module.add_parser(subparsers)
+    return parser
+
+
+def _command(module_name: str) -> ModuleType | None:
+    """Import a command, or return None where its part of the product is not installed."""
+    try:
+        return importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and module_name.startswith(error.name):
+            return None
+        raise
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,71 @@
+"""Volumes that cannot be assessed go on as a reason, not as an exception that ends the run.
+
+Transforms raise `NotAssessableError` or `RefusedInputError` where a gate is not passed. Inside a run over
+several volumes that error is kept in the data dictionary under ``DECLINED`` and later steps leave the volume
+alone, so that each ends with a result of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any
+
+import torch
+from monai.transforms import Compose, Transform
+
+from covid_ct_mask_net.errors import CovidCTMaskNetError, NotAssessableError, RefusedInputError
+
+DECLINED = "declined"
+SLICES = "slices"
+SLICE_INDICES = "slice_indices"
+
+Declinable = NotAssessableError | RefusedInputError
+
+
+class DecliningCompose(Transform):
+    """Apply transforms in order; where one declines the volume, keep the reason and stop.
+
+    Parameters
+    ----------
+    transforms : sequence of callables
+        Dictionary transforms, as for `monai.transforms.Compose`.
+    """
+
+    def __init__(self, transforms: Sequence[Callable[..., Any]]) -> None:
+        self.compose = Compose(list(transforms))
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return the transformed data, or the data with the error under ``DECLINED`` and no slices."""
+        if DECLINED in data:
+            return dict(data)
+        try:
+            return dict(self.compose(data))
+        except Exception as error:
+            reason = declining_cause(error)
+            if reason is None:
+                raise
+            return {
+                **data,
+                DECLINED: reason,
+                SLICES: torch.zeros(0, 1, 1, 1),
+                SLICE_INDICES: torch.zeros(0, dtype=torch.int64),
+            }
+
+
+def declining_cause(error: BaseException) -> Declinable | None:
+    """Return the reason to decline that lies behind an exception, if there is one.
+
+    MONAI wraps what a transform raises into a RuntimeError that names the transform.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, NotAssessableError | RefusedInputError):
+            return cause
+        cause = cause.__cause__
+    return None
+
+
+def declined(data: Mapping[Hashable, Any]) -> CovidCTMaskNetError | None:
+    """Return why a volume was declined, or None if it was not."""
+    reason = data.get(DECLINED)
+    return reason if isinstance(reason, CovidCTMaskNetError) else None

@@ -1,0 +1,150 @@
+"""The middle of the product, from a volume in HU to its triage, as the bundle's configuration defines it.
+
+`python -m monai.bundle run` evaluates ``configs/inference.yaml`` by MONAI's engines; the command line and the
+application take the same entries of the same file through `VolumePipeline`, so both give the same answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.bundle import ConfigParser
+
+from covid_ct_mask_net.checkpoints import Model, load_model, untrained_model
+from covid_ct_mask_net.declining import DECLINED, SLICE_INDICES, SLICES, DecliningCompose, declined
+from covid_ct_mask_net.errors import NotAssessableError, UntrustedModelError
+from covid_ct_mask_net.inference import SliceInferer
+from covid_ct_mask_net.networks.settings import ClassifierSettings, DetectorSettings
+from covid_ct_mask_net.networks.slice_model import SliceModel
+from covid_ct_mask_net.postprocessing import TriageVolumed
+from covid_ct_mask_net.results import ModelReport
+
+UNTRAINED = "untrained"
+
+
+@dataclass(frozen=True, eq=False)
+class VolumePipeline:
+    """Three steps over one data dictionary; a volume declined by one passes through the others.
+
+    Attributes
+    ----------
+    transforms
+        From the loaded volume under ``volume`` to ``lung_mask``, ``slices`` and ``slice_indices``.
+    inferer, network
+        From slices to evidence.
+    triage
+        From evidence to ``outcome`` and ``lesion_mask``.
+    model
+        The model that speaks.
+    """
+
+    transforms: DecliningCompose
+    inferer: SliceInferer
+    network: SliceModel
+    triage: TriageVolumed
+    model: ModelReport
+
+    def prepare(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Bring the volume into canonical form, find the lungs, extract and window their slices."""
+        return self.transforms(data)
+
+    def infer(
+        self, data: Mapping[Hashable, Any], progress: Callable[[int], object] | None = None
+    ) -> dict[Hashable, Any]:
+        """Add the evidence of each lung slice under ``pred``; ``progress`` is told the slices done."""
+        if declined(data) is not None:
+            return dict(data)
+        indices = [int(index) for index in data[SLICE_INDICES]]
+        try:
+            evidence = self.inferer(data[SLICES], self.network, indices, progress)
+        except NotAssessableError as error:
+            return {**data, DECLINED: error}
+        return {**data, "pred": evidence}
+
+    def assess(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Add ``outcome`` and ``lesion_mask`` of the volume."""
+        return self.triage(data)
+
+
+def load_pipeline(root: Path, settings: Mapping[str, Any] | None = None) -> VolumePipeline:
+    """Return the pipeline of a bundle.
+
+    Parameters
+    ----------
+    root : Path
+        Bundle folder; its configuration is code and must be trusted.
+    settings : mapping, optional
+        Entries of ``inference.yaml`` to replace, by id.
+
+    Raises
+    ------
+    UntrustedModelError
+        If the folder holds no bundle, or its weights are not trusted.
+    """
+    config = root / "configs" / "inference.yaml"
+    if not config.is_file():
+        raise UntrustedModelError(
+            "BUNDLE_MISSING", f"There is no configs/inference.yaml in {root}; name a bundle folder."
+        )
+    parser = ConfigParser()
+    parser.read_config(str(config))
+    parser.read_meta(str(root / "configs" / "metadata.json"))
+    parser.update({"bundle_root": str(root), **(settings or {})})
+    return VolumePipeline(
+        transforms=parser.get_parsed_content("volume_transforms"),
+        inferer=parser.get_parsed_content("inferer"),
+        network=parser.get_parsed_content("slice_model"),
+        triage=parser.get_parsed_content("triage_volume"),
+        model=parser.get_parsed_content("model").report,
+    )
+
+
+def build_model(
+    weights: str, root: str, detector: DetectorSettings, classifier: ClassifierSettings, seed: int
+) -> Model:
+    """Return the networks that ``weights`` names.
+
+    Parameters
+    ----------
+    weights : str
+        ``"untrained"`` for seeded random weights, or the path of a checkpoint, relative to the bundle.
+    root : str
+        Bundle folder.
+    detector, classifier : settings
+        Architecture of the configuration; a checkpoint of another one is refused.
+    seed : int
+        Of the random weights.
+
+    Raises
+    ------
+    UntrustedModelError
+        If the checkpoint is missing, not listed in its manifest, or of another architecture.
+    """
+    if weights == UNTRAINED:
+        return untrained_model(detector, classifier, seed)
+    model = load_model(Path(root) / weights, manifest_required=True)
+    if model.detector is None or model.classifier is None:
+        raise UntrustedModelError(
+            "WEIGHTS_MISMATCH", f"{weights} must hold a lesion detector and a classifier for triage."
+        )
+    found = (model.detector.settings, model.classifier.detector_settings, model.classifier.settings)
+    if found != (detector, detector, classifier):
+        raise UntrustedModelError(
+            "WEIGHTS_MISMATCH",
+            f"{weights} was made for {found[0].backbone} (truncation {found[0].truncation}, "
+            f"{found[2].regions} regions), but the configuration describes {detector.backbone} "
+            f"(truncation {detector.truncation}, {classifier.regions} regions) or other settings; "
+            "use the configuration that belongs to the weights.",
+        )
+    return model
+
+
+def slice_model(model: Model, min_score: float, device: torch.device) -> SliceModel:
+    """Return both networks of a model as one, in test mode, on a device."""
+    if model.detector is None or model.classifier is None:
+        raise UntrustedModelError("WEIGHTS_MISMATCH", "Triage needs a lesion detector and a classifier.")
+    return SliceModel(model.detector, model.classifier, min_score).to(device).eval()

@@ -1,0 +1,215 @@
+"""MONAI dictionary transforms behind the networks: triage of the volume and its result file."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Hashable, Mapping
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from monai.transforms import Transform
+
+from covid_ct_mask_net import assemble
+from covid_ct_mask_net.declining import DECLINED, declined
+from covid_ct_mask_net.errors import NotAssessableError, OutputError, UsageError
+from covid_ct_mask_net.geometry import CanonicalGrid, voxel_spacing
+from covid_ct_mask_net.identifiers import pseudonym
+from covid_ct_mask_net.results import GeometryReport, ModelReport, StudyResult
+from covid_ct_mask_net.triage.volume_triage import VolumeTriage
+
+NIFTI_SUFFIXES = (".nii", ".nii.gz")
+
+
+class SourceKeyd(Transform):
+    """Put the SHA-256 of a volume's file under ``source_key``: identifiers of its result derive from it.
+
+    Parameters
+    ----------
+    key : str
+        Entry with the path of the file.
+    """
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return the data with ``source_key`` and ``source_path``."""
+        path = Path(data[self.key])
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return {**data, "source_key": digest, "source_path": str(path)}
+
+
+class TriageVolumed(Transform):
+    """Turn slice evidence into the triage of the volume.
+
+    Reads the canonical HU volume, the lung mask, ``source_key`` and the evidence; adds ``outcome``
+    (`TriageOutcome`) and ``lesion_mask`` (canonical label map, uint8 (1, X, Y, Z)). A volume that was
+    declined passes unchanged.
+
+    Parameters
+    ----------
+    triage : VolumeTriage
+    model : ModelReport
+        The model that gave the evidence; part of the lesions' tracking UIDs.
+    volume_key, lungs_key, evidence_key : str
+        Entries of the data dictionary.
+    """
+
+    def __init__(
+        self,
+        triage: VolumeTriage,
+        model: ModelReport,
+        volume_key: str = "volume",
+        lungs_key: str = "lung_mask",
+        evidence_key: str = "pred",
+    ) -> None:
+        self.triage = triage
+        self.model = model
+        self.volume_key = volume_key
+        self.lungs_key = lungs_key
+        self.evidence_key = evidence_key
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return the data with ``outcome`` and ``lesion_mask``, or with the reason it was declined."""
+        if declined(data) is not None:
+            return dict(data)
+        volume = data[self.volume_key]
+        grid = canonical_grid(volume)
+        try:
+            outcome = self.triage(
+                volume[0].numpy(),
+                np.asarray(data[self.lungs_key][0], dtype=np.uint8),
+                grid,
+                data[self.evidence_key],
+                str(data["source_key"]),
+                self.model,
+            )
+        except NotAssessableError as error:
+            return {**data, DECLINED: error}
+        label_map = torch.as_tensor(outcome.label_map)[None]
+        lesion_mask = MetaTensor(
+            label_map,
+            affine=volume.affine,
+            meta=dict(volume.meta),
+            applied_operations=list(volume.applied_operations),
+        )
+        return {**data, "outcome": outcome, "lesion_mask": lesion_mask}
+
+
+class SaveResultd(Transform):
+    """Write ``result.json`` of a NIfTI volume, and its lesion mask, into ``output_dir/<pseudonym>/``.
+
+    Parameters
+    ----------
+    output_dir : str
+    model : ModelReport
+    volume_key : str
+        Entry with the canonical volume.
+    """
+
+    def __init__(self, output_dir: str, model: ModelReport, volume_key: str = "volume") -> None:
+        self.output_dir = Path(output_dir)
+        self.model = model
+        self.volume_key = volume_key
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Write the files and return the data with ``result`` (`StudyResult`)."""
+        result = nifti_result(data, self.model, self.volume_key)
+        folder = self.output_dir / result.pseudonym
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            if "lesion_mask" in data and declined(data) is None:
+                save_label_map(data["lesion_mask"], folder / "lesion_mask.nii.gz")
+            (folder / "result.json").write_text(result.to_json(), encoding="utf-8")
+        except OSError as error:
+            raise OutputError(
+                "OUTPUT_UNWRITABLE", f"The results cannot be written to {folder}: {error.strerror}."
+            ) from error
+        return {**data, "result": result}
+
+
+def nifti_result(data: Mapping[Hashable, Any], model: ModelReport, volume_key: str) -> StudyResult:
+    """Return the result of a NIfTI volume from its data dictionary."""
+    source = assemble.Source(
+        pseudonym=pseudonym(str(data["source_key"])),
+        kind="nifti",
+        key=str(data["source_key"]),
+        files={"accepted": 1},
+        geometry=_geometry(data.get(volume_key)),
+        warnings=tuple(data.get("warnings", ())),
+        packages=("nibabel",),
+    )
+    error = declined(data)
+    if error is not None:
+        return assemble.declined(source, error, model)
+    return assemble.assessed(source, data["outcome"], model)
+
+
+def canonical_grid(volume: MetaTensor) -> CanonicalGrid:
+    """Return the grid of a canonical volume (1, X, Y, Z) and of the source it was made from."""
+    return CanonicalGrid(
+        affine=np.asarray(volume.affine, dtype=np.float64),
+        source_affine=np.asarray(volume.meta["source_affine"], dtype=np.float64),
+    )
+
+
+def save_label_map(label_map: MetaTensor, path: Path) -> None:
+    """Write a label map (1, X, Y, Z) as NIfTI; equal maps make equal files."""
+    image = nibabel.Nifti1Image(
+        np.asarray(label_map[0], dtype=np.uint8), np.asarray(label_map.affine, dtype=np.float64)
+    )
+    image.header.set_xyzt_units("mm")
+    image.to_filename(path)
+
+
+def list_volumes(source: str | Path | list[str]) -> list[dict[str, str]]:
+    """Return one ``{"volume": path}`` for each NIfTI file that was named or lies in a named folder.
+
+    Raises
+    ------
+    UsageError
+        ``INPUT_MISSING`` for a path that is not there, ``NO_NIFTI`` if no volume was found.
+    """
+    paths: list[Path] = []
+    for entry in [source] if isinstance(source, str | Path) else source:
+        path = Path(entry)
+        if path.is_dir():
+            paths += sorted(p for p in path.rglob("*") if p.name.endswith(NIFTI_SUFFIXES))
+        elif path.is_file():
+            paths.append(path)
+        else:
+            raise UsageError("INPUT_MISSING", f"There is no file or folder {path}.")
+    if not paths:
+        raise UsageError(
+            "NO_NIFTI", f"There is no NIfTI file ({' or '.join(NIFTI_SUFFIXES)}) in {source}; name one."
+        )
+    return [{"volume": str(path)} for path in paths]
+
+
+def _geometry(volume: MetaTensor | None) -> GeometryReport | None:
+    """Describe the source grid of a volume; a volume that was never loaded has none."""
+    if not isinstance(volume, MetaTensor) or "source_affine" not in volume.meta:
+        return None
+    source_affine = np.asarray(volume.meta["source_affine"], dtype=np.float64)
+    # The canonical axes are a permutation of the source's: undo it for the shape.
+    order = np.abs(np.linalg.inv(source_affine[:3, :3]) @ np.asarray(volume.affine)[:3, :3]).argmax(axis=1)
+    shape = [int(volume.shape[1:][axis]) for axis in order]
+    return GeometryReport(
+        shape=(shape[0], shape[1], shape[2]),
+        spacing_mm=voxel_spacing(source_affine),
+        orientation=lps_axis_codes(source_affine),
+        slice_thickness_mm=None,
+        gantry_tilt_degrees=0.0,
+        missing_slices=0,
+    )
+
+
+def lps_axis_codes(affine: Any) -> str:
+    """Return the direction in which each voxel index grows, as letters of R L A P I S."""
+    return "".join(nibabel.aff2axcodes(affine))
+
