@@ -1,0 +1,346 @@
+"""Reading the header of one file that nobody vouches for.
+
+``read`` either returns a dataset that has what the rest of the app relies on or raises
+``FileRefusedError``; nothing else escapes for any content of the file. Pixels are not read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import stat
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from covid_ct_mask_net.app import file_kinds
+from covid_ct_mask_net.app.limits import Limits
+from covid_ct_mask_net.app.transfer_syntaxes import is_readable
+from pydicom import dcmread
+from pydicom.datadict import dictionary_has_tag, dictionary_VR
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.filereader import read_file_meta_info, read_preamble
+from pydicom.filewriter import write_file_meta_info
+from pydicom.tag import BaseTag
+from pydicom.uid import (
+    UID,
+    CTImageStorage,
+    DeflatedExplicitVRLittleEndian,
+    EnhancedCTImageStorage,
+    ExplicitVRLittleEndian,
+    LegacyConvertedEnhancedCTImageStorage,
+    MediaStorageDirectoryStorage,
+)
+
+ENHANCED_CT = frozenset({EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage})
+CT_IMAGES = ENHANCED_CT | {CTImageStorage}
+
+_UID_FORM = re.compile(r"[0-9]+(\.[0-9]+)+")
+_IDENTIFIERS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
+_PIXEL_DESCRIPTION = ("Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation")
+# What pydicom raises on damaged files, found by running it on them; each means that this file is unreadable.
+DAMAGE = (
+    InvalidDicomError,
+    BytesLengthException,
+    NotImplementedError,
+    ValueError,
+    KeyError,
+    IndexError,
+    TypeError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    struct.error,
+)
+
+
+class FileRefusedError(Exception):
+    """One file is refused; the rest of the study goes on.
+
+    Parameters
+    ----------
+    code : str
+        Reason code in capitals.
+    sentence : str
+        The reason in words, without file name or patient data.
+    """
+
+    def __init__(self, code: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.code = code
+        self.sentence = sentence
+
+
+@contextlib.contextmanager
+def quiet_pydicom() -> Iterator[None]:
+    """Keep pydicom from warning about odd values: its warnings quote them, and they may name a patient."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def read(path: Path, limits: Limits) -> Dataset:
+    """Return the header of a DICOM file, without pixels, checked.
+
+    Parameters
+    ----------
+    path : Path
+        A file; links, pipes and devices are refused.
+    limits : Limits
+        Bounds on size, nesting, inflation and image size.
+
+    Returns
+    -------
+    Dataset
+        With ``file_meta``. Of CT images every attribute; other objects are not checked further.
+
+    Raises
+    ------
+    FileRefusedError
+        With the reason code; no content of the file makes anything else escape.
+    """
+    try:
+        check_regular(path, limits)
+        syntax = _check_beginning(path)
+        if syntax == DeflatedExplicitVRLittleEndian:
+            dataset = inflated(path, limits, stop_before_pixels=True)
+        else:
+            dataset = dcmread(path, stop_before_pixels=True, defer_size=limits.value_bytes)
+        _check_nesting(dataset, limits.nesting)
+        check_identifiers(dataset)
+        if is_ct_image(dataset):
+            check_ct_image(dataset, limits)
+    except OSError as error:
+        raise FileRefusedError(
+            "UNREADABLE", f"The file cannot be read ({error.strerror}); check that it is there and readable."
+        ) from error
+    except (RecursionError, MemoryError) as error:
+        raise FileRefusedError(
+            "NESTING",
+            f"The file nests sequences too deeply or is too large to read; {limits.nesting} levels are read.",
+        ) from error
+    except DAMAGE as error:
+        raise FileRefusedError(
+            "NOT_DICOM",
+            f"The file begins as DICOM but its data elements cannot be read ({type(error).__name__}).",
+        ) from error
+    return dataset
+
+
+def check_regular(path: Path, limits: Limits) -> os.stat_result:
+    """Return the status of a regular file within the size limit; links are not followed."""
+    status = path.lstat()
+    if not stat.S_ISREG(status.st_mode):
+        raise FileRefusedError(
+            "NOT_REGULAR_FILE", "The entry is a link, a pipe or a device; only regular files are read."
+        )
+    if status.st_size > limits.file_bytes:
+        raise FileRefusedError(
+            "FILE_SIZE",
+            f"The file has {status.st_size} bytes; at most {limits.file_bytes} are accepted (file_bytes).",
+        )
+    return status
+
+
+def inflated(path: Path, limits: Limits, *, stop_before_pixels: bool) -> Dataset:
+    """Read a file of the Deflated transfer syntax under a cap on what it may grow to (PS3.5 A.5)."""
+    with path.open("rb") as file:
+        read_preamble(file, force=False)
+        meta = read_file_meta_info(path)
+        file.seek(132)
+        file.seek(132 + 12 + int(meta.FileMetaInformationGroupLength))
+        compressed = file.read()
+    cap = min(limits.inflate_bytes, max(1, len(compressed)) * limits.inflate_ratio)
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    try:
+        content = inflater.decompress(compressed, cap)
+    except zlib.error as error:
+        raise FileRefusedError(
+            "TRANSFER_SYNTAX", "The deflated data set is damaged and was not read."
+        ) from error
+    if inflater.unconsumed_tail:
+        raise FileRefusedError(
+            "TRANSFER_SYNTAX",
+            f"The deflated data set exceeds {cap} bytes (inflate_ratio, inflate_bytes), so it was not read.",
+        )
+    # pydicom would inflate again, without a cap: it is shown the same data set as Explicit VR Little Endian.
+    plain = FileMetaDataset()
+    plain.update(meta)
+    plain.TransferSyntaxUID = ExplicitVRLittleEndian
+    buffer = io.BytesIO()
+    buffer.write(b"\0" * 128 + b"DICM")
+    write_file_meta_info(buffer, plain, enforce_standard=False)
+    buffer.write(content)
+    buffer.seek(0)
+    dataset = dcmread(buffer, stop_before_pixels=stop_before_pixels)
+    dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    return dataset
+
+
+def is_ct_image(header: Dataset) -> bool:
+    """Tell whether the object is a CT image, single- or multi-frame, by its SOP class."""
+    return header.get("SOPClassUID") in CT_IMAGES
+
+
+def numbers(header: Dataset, keyword: str, count: int) -> tuple[float, ...] | None:
+    """Return ``count`` finite numbers of an attribute, or None if it does not hold exactly those."""
+    try:
+        value = header.get(keyword)
+        values = (value,) if isinstance(value, str | int | float) else tuple(value or ())
+        result = tuple(float(item) for item in values)
+    except DAMAGE:
+        return None
+    return result if len(result) == count and bool(np.all(np.isfinite(result))) else None
+
+
+def number(header: Dataset, keyword: str) -> float | None:
+    """Return one finite number of an attribute, or None."""
+    values = numbers(header, keyword, 1)
+    return None if values is None else values[0]
+
+
+def text(header: Dataset, keyword: str) -> tuple[str, ...]:
+    """Return the values of an attribute as stripped text, empty ones left out."""
+    try:
+        value = header.get(keyword)
+    except DAMAGE:
+        return ()
+    if value is None:
+        return ()
+    values = [value] if isinstance(value, str) or not hasattr(value, "__iter__") else list(value)
+    return tuple(stripped for item in values if (stripped := str(item).strip()))
+
+
+def check_identifiers(header: Dataset) -> None:
+    """Check that the UIDs which file an object are there and are UIDs (PS3.5 section 9.1)."""
+    missing = [keyword for keyword in _IDENTIFIERS if not text(header, keyword)]
+    if missing:
+        raise FileRefusedError(
+            "MISSING_ATTRIBUTE", f"The file lacks {', '.join(missing)}; it may be cut off. Send it again."
+        )
+    for keyword in _IDENTIFIERS:
+        value = "\\".join(text(header, keyword))
+        if len(value) > 64 or not _UID_FORM.fullmatch(value):
+            raise FileRefusedError(
+                "UID_INVALID",
+                f"{keyword} is not a UID: numbers and dots, at most 64 characters, are expected.",
+            )
+
+
+def check_ct_image(header: Dataset, limits: Limits) -> None:
+    """Check what a CT image must say about its pixels before any of them is read (PS3.3 C.7.6.3)."""
+    missing = [keyword for keyword in _PIXEL_DESCRIPTION if not text(header, keyword)]
+    if missing:
+        raise FileRefusedError(
+            "MISSING_ATTRIBUTE", f"The CT image lacks {', '.join(missing)}; it may be cut off. Send it again."
+        )
+    syntax = str(header.file_meta.TransferSyntaxUID)
+    if not is_readable(syntax, limits.lossy, text(header, "LossyImageCompression") == ("01",)):
+        raise FileRefusedError(
+            "TRANSFER_SYNTAX",
+            f"The pixels are stored as {syntax} ({_syntax_name(syntax)}), which is not read"
+            f"{'' if limits.lossy else ' (lossy ones only with the setting lossy)'}; send another form.",
+        )
+    for keyword in ("Rows", "Columns"):
+        element = header[keyword]
+        if element.VR != "US":
+            raise FileRefusedError("DIMENSIONS_VR", f"{keyword} is stored as {element.VR}; US is expected.")
+        side = number(header, keyword)
+        if side is None or not limits.minimum_side <= side <= limits.maximum_side:
+            raise FileRefusedError(
+                "DIMENSIONS",
+                f"{keyword} is {side:.0f}; {limits.minimum_side} to {limits.maximum_side} are accepted."
+                if side is not None
+                else f"{keyword} is not one number.",
+            )
+    _check_frames(header, limits)
+    _check_bits(header)
+
+
+def _check_frames(header: Dataset, limits: Limits) -> None:
+    frames = number(header, "NumberOfFrames") if "NumberOfFrames" in header else 1.0
+    most = limits.maximum_slices if header.SOPClassUID in ENHANCED_CT else 1
+    if frames is None or not 1 <= frames <= most:
+        raise FileRefusedError(
+            "DIMENSIONS", f"NumberOfFrames is not between 1 and {most}, which this kind of object may have."
+        )
+
+
+def _check_bits(header: Dataset) -> None:
+    allocated, stored, high, representation = (
+        number(header, keyword)
+        for keyword in ("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation")
+    )
+    fits = (
+        allocated == 16
+        and stored is not None
+        and 8 <= stored <= 16
+        and high == stored - 1
+        and representation in (0, 1)
+    )
+    if not fits:
+        raise FileRefusedError(
+            "BIT_DEPTH",
+            f"BitsAllocated {allocated}, BitsStored {stored}, HighBit {high}, PixelRepresentation "
+            f"{representation} do not fit a CT image: 16 allocated, 8 to 16 stored, HighBit one below.",
+        )
+
+
+def _check_beginning(path: Path) -> str:
+    """Return the transfer syntax, after the file is known to be one DICOM object of a known syntax."""
+    with path.open("rb") as file:
+        beginning = file.read(512)
+    if beginning[128:132] != b"DICM":
+        kind, code = file_kinds.recognise(beginning)
+        raise FileRefusedError(code, f"The file is not a DICOM file but {kind}; DICOM files are expected.")
+    meta = read_file_meta_info(path)
+    if meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
+        raise FileRefusedError("DICOMDIR_IGNORED", "DICOMDIR is ignored; folders are searched instead.")
+    syntax = meta.get("TransferSyntaxUID")
+    if not syntax:
+        raise FileRefusedError(
+            "NO_FILE_META", "The file meta information names no transfer syntax (PS3.10 section 7.1)."
+        )
+    known = UID(syntax)
+    if known.is_private or not known.is_transfer_syntax:
+        raise FileRefusedError(
+            "TRANSFER_SYNTAX", "The transfer syntax is private or unknown; send a standard one."
+        )
+    return str(syntax)
+
+
+def _syntax_name(syntax: str) -> str:
+    return UID(syntax).name if UID(syntax).is_transfer_syntax else "unknown"
+
+
+def _check_nesting(dataset: Dataset, limit: int) -> None:
+    """Refuse sequences nested deeper than ``limit``; visits what was read, not what was deferred."""
+    level = [dataset]
+    for _ in range(limit + 1):
+        level = [
+            item
+            for parent in level
+            for tag in list(parent.keys())
+            if _is_read_sequence(parent, tag)
+            for item in parent[tag].value
+        ]
+        if not level:
+            return
+    raise FileRefusedError("NESTING", f"Sequences are nested more than {limit} deep (nesting).")
+
+
+def _is_read_sequence(dataset: Dataset, tag: BaseTag) -> bool:
+    """Tell whether an element is a sequence whose items were read, without converting other elements."""
+    raw = dataset.get_item(tag)
+    if raw is None or raw.value is None:
+        return False
+    if raw.VR not in (None, "UN"):
+        return bool(raw.VR == "SQ")
+    # Implicit VR: the dictionary decides, as it will when the element is converted.
+    return dictionary_has_tag(tag) and dictionary_VR(tag) == "SQ" and dataset[tag].VR == "SQ"

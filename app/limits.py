@@ -1,0 +1,46 @@
+"""What one run accepts at most: documented settings, each refusal names the one that was exceeded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds on the input, checked before memory is spent on it.
+
+    Attributes
+    ----------
+    study_files, study_bytes
+        Files and bytes of one study.
+    file_bytes
+        Size of one file.
+    minimum_side, maximum_side
+        Rows and columns of an image.
+    minimum_slices, maximum_slices
+        Slices of a series that is assessed.
+    voxels
+        Rows x columns x slices of a series.
+    nesting
+        Depth of sequences inside sequences.
+    value_bytes
+        Values of the header above this length stay unread until somebody asks for them.
+    inflate_ratio, inflate_bytes
+        A deflated file may grow to this many times its size, and to this size.
+    lossy
+        Whether images under a lossy transfer syntax are read; the volume then carries a warning.
+    """
+
+    study_files: int = 20_000
+    study_bytes: int = 8 * 1024**3
+    file_bytes: int = 600 * 1024**2
+    minimum_side: int = 64
+    maximum_side: int = 2048
+    minimum_slices: int = 16
+    maximum_slices: int = 3000
+    voxels: int = 1_500_000_000
+    nesting: int = 32
+    value_bytes: int = 64 * 1024
+    inflate_ratio: int = 200
+    inflate_bytes: int = 128 * 1024**2
+    lossy: bool = False

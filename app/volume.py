@@ -1,0 +1,217 @@
+"""The chosen series as one volume in Hounsfield units, with the header of each slice beside it."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import torch
+from covid_ct_mask_net.app import geometry
+from covid_ct_mask_net.app.frames import Frame, frames_of
+from covid_ct_mask_net.app.geometry import GeometryRules, StackGeometry
+from covid_ct_mask_net.app.headers import FileRefusedError, text
+from covid_ct_mask_net.app.intake import Series
+from covid_ct_mask_net.app.limits import Limits
+from covid_ct_mask_net.errors import NotAssessableError, RefusedInputError
+from covid_ct_mask_net.results import GeometryReport, Reason
+from monai.data import MetaTensor
+from monai.utils import MetaKeys, SpaceKeys
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+
+# Chest CT holds air (lungs, room) and soft tissue; windowed or mislabelled pixels lack one of them.
+_AIR_BELOW_HU = -500.0
+_TISSUE_ABOVE_HU = -200.0
+_LEAST_SHARE = 0.001
+
+
+@dataclass(frozen=True, eq=False)
+class SourceVolume:
+    """A CT volume as it was acquired.
+
+    Attributes
+    ----------
+    image
+        MetaTensor, float32 HU, shape (1, columns, rows, slices), affine to RAS mm: what MONAI's
+        ``LoadImaged`` gives for a NIfTI file of the same volume.
+    headers
+        Along the slice axis, the header of the slice (of the frame, for a multi-frame image); None where
+        the slice was interpolated, so nothing on it may be reported as seen.
+    frame_numbers
+        Along the slice axis, the DICOM frame number (from 1) in a multi-frame image, else None.
+    geometry
+        Grid and verdict.
+    warnings
+        What a reader of the result should know: gaps, slices left out, lossy compression.
+    """
+
+    image: MetaTensor
+    headers: tuple[Dataset | None, ...]
+    frame_numbers: tuple[int | None, ...]
+    geometry: GeometryReport
+    warnings: tuple[Reason, ...] = ()
+
+
+def load(series: Series, limits: Limits | None = None, rules: GeometryRules | None = None) -> SourceVolume:
+    """Read the pixels of a series and put the slices together.
+
+    Slices that cannot be read are left out with a warning, as if their files were missing; a missing slice
+    inside the stack is interpolated linearly from its neighbours.
+
+    Parameters
+    ----------
+    series : Series
+        The chosen series: CT images of one stack.
+    limits : Limits, optional
+        Bounds on the input.
+    rules : GeometryRules, optional
+        Tolerances of the geometry verdict.
+
+    Raises
+    ------
+    NotAssessableError
+        From ``geometry.assess`` and ``pixels.calibration``; ``DUPLICATE_POSITION`` if two different slices
+        are at one position, ``NO_CONTENT``, ``NOT_HOUNSFIELD_RANGE``, or the reason why too many slices
+        cannot be read.
+    RefusedInputError
+        ``VOXELS`` if the volume exceeds the limits.
+    """
+    limits, rules = limits or Limits(), rules or GeometryRules()
+    return _load(frames_of(series), limits, rules)
+
+
+def save_nifti(volume: SourceVolume, path: Path) -> None:
+    """Write the volume as NIfTI (float32 HU, same affine), so that the bundle can read what the app read."""
+    array = volume.image[0].numpy()
+    nibabel.save(nibabel.Nifti1Image(array, np.asarray(volume.image.affine, dtype=float)), path)
+
+
+def _load(frames: tuple[Frame, ...], limits: Limits, rules: GeometryRules) -> SourceVolume:
+    stack = geometry.assess([frame.header for frame in frames], rules)
+    columns, rows, slices = stack.report.shape
+    if columns * rows * slices > limits.voxels:
+        raise RefusedInputError(
+            "VOXELS",
+            f"The volume has {columns} x {rows} x {slices} voxels; at most {limits.voxels} are accepted.",
+        )
+    hu = np.empty((slices, rows, columns), dtype=np.float32)
+    places = [(place, frames[index]) for place, index in enumerate(stack.order) if index is not None]
+    refusals = _fill(hu, places, limits)
+    if refusals:
+        return _load_without(frames, refusals, limits, rules)
+    warnings = [*stack.report.warnings, *_check_duplicates(hu, stack, frames, limits)]
+    _interpolate(hu, [place for place, index in enumerate(stack.order) if index is None])
+    _check_content(hu)
+    if any(text(frame.header, "LossyImageCompression") == ("01",) for frame in frames):
+        warnings.append(
+            Reason("LOSSY_COMPRESSION", "The images were compressed with loss before they came here.")
+        )
+    chosen = [None if index is None else frames[index] for index in stack.order]
+    return SourceVolume(
+        image=_meta_tensor(hu, stack.affine),
+        headers=tuple(frame.header if frame else None for frame in chosen),
+        frame_numbers=tuple(frame.number if frame else None for frame in chosen),
+        geometry=replace(stack.report, warnings=tuple(warnings)),
+        warnings=tuple(warnings),
+    )
+
+
+def _fill(
+    hu: NDArray[np.float32], places: list[tuple[int, Frame]], limits: Limits
+) -> dict[Frame, FileRefusedError]:
+    """Decode each frame into its place and return those that could not be read."""
+
+    def decode(item: tuple[int, Frame]) -> FileRefusedError | None:
+        place, frame = item
+        try:
+            hu[place] = frame.decode(limits)
+        except FileRefusedError as refusal:
+            return refusal
+        return None
+
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+        outcomes = list(pool.map(decode, places))
+    return {
+        frame: refusal for (_, frame), refusal in zip(places, outcomes, strict=True) if refusal is not None
+    }
+
+
+def _load_without(
+    frames: tuple[Frame, ...], refusals: dict[Frame, FileRefusedError], limits: Limits, rules: GeometryRules
+) -> SourceVolume:
+    """Load what can be read, with a warning a reason; too many losses are the study's reason to stop."""
+    codes = sorted({refusal.code for refusal in refusals.values()})
+    reasons = []
+    for code in codes:
+        same = [refusal for refusal in refusals.values() if refusal.code == code]
+        reasons.append(
+            Reason(
+                code,
+                f"{len(same)} of {len(frames)} slices could not be read and are left out. {same[0].sentence}",
+            )
+        )
+    if len(refusals) > rules.missing_share * len(frames):
+        raise NotAssessableError(reasons[0].code, reasons[0].sentence)
+    volume = _load(tuple(frame for frame in frames if frame not in refusals), limits, rules)
+    warnings = (*reasons, *volume.warnings)
+    return replace(volume, warnings=warnings, geometry=replace(volume.geometry, warnings=warnings))
+
+
+def _check_duplicates(
+    hu: NDArray[np.float32], stack: StackGeometry, frames: tuple[Frame, ...], limits: Limits
+) -> list[Reason]:
+    places = {index: place for place, index in enumerate(stack.order) if index is not None}
+    for left_out, kept in stack.duplicates:
+        try:
+            same = np.array_equal(frames[left_out].decode(limits), hu[places[kept]])
+        except FileRefusedError:
+            same = False
+        if not same:
+            raise NotAssessableError(
+                "DUPLICATE_POSITION",
+                f"{len(stack.duplicates)} slices lie at the position of another one and at least one has "
+                "other pixels; which ones belong together cannot be known.",
+            )
+    if not stack.duplicates:
+        return []
+    sentence = f"{len(stack.duplicates)} slices are copies of others at the same position and were left out."
+    return [Reason("DUPLICATE_POSITION", sentence)]
+
+
+def _interpolate(hu: NDArray[np.float32], missing: list[int]) -> None:
+    """Fill missing slices linearly between the nearest read ones; first and last are never missing."""
+    read = np.setdiff1d(np.arange(len(hu)), missing)
+    for place in missing:
+        above = int(np.searchsorted(read, place))
+        low, high = int(read[above - 1]), int(read[above])
+        share = np.float32((place - low) / (high - low))
+        hu[place] = hu[low] * (1 - share) + hu[high] * share
+
+
+def _check_content(hu: NDArray[np.float32]) -> None:
+    # Every fourth pixel is enough to tell a chest from nothing, and costs nothing.
+    sample = hu[:, ::4, ::4]
+    if float(sample.min()) == float(sample.max()):
+        raise NotAssessableError("NO_CONTENT", "All pixels have the same value; a CT of a chest is expected.")
+    air, tissue = float((sample < _AIR_BELOW_HU).mean()), float((sample > _TISSUE_ABOVE_HU).mean())
+    if min(air, tissue) < _LEAST_SHARE:
+        raise NotAssessableError(
+            "NOT_HOUNSFIELD_RANGE",
+            f"The pixels do not look like Hounsfield units of a chest: {air:.1%} are below "
+            f"{_AIR_BELOW_HU:g} HU and {tissue:.1%} above {_TISSUE_ABOVE_HU:g} HU.",
+        )
+
+
+def _meta_tensor(hu: NDArray[np.float32], affine: NDArray[np.float64]) -> MetaTensor:
+    image = torch.from_numpy(hu.transpose(2, 1, 0))[None]
+    meta = {
+        MetaKeys.SPACE: SpaceKeys.RAS,
+        MetaKeys.ORIGINAL_AFFINE: affine.copy(),
+        MetaKeys.SPATIAL_SHAPE: np.asarray(image.shape[1:]),
+        MetaKeys.ORIGINAL_CHANNEL_DIM: float("nan"),
+    }
+    return MetaTensor(image, affine=torch.from_numpy(affine.copy()), meta=meta)
