@@ -47,8 +47,8 @@ def _looks_like_data_set(beginning: bytes) -> bool:
     if len(beginning) < 132 or not _FIRST_ELEMENT.match(beginning):
         return False
     explicit = re.fullmatch(rb"[A-Z]{2}", beginning[4:6]) is not None
-    shortest = min(int.from_bytes(beginning[4:8], order) for order in ("little", "big"))  # type: ignore[arg-type]
-    return explicit or shortest <= 256
+    length = min(int.from_bytes(beginning[4:8], "little"), int.from_bytes(beginning[4:8], "big"))
+    return explicit or length <= 256
 
 
 def _document(beginning: bytes) -> str:

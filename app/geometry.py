@@ -13,12 +13,13 @@ from dataclasses import dataclass
 
 import nibabel
 import numpy as np
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+
 from covid_ct_mask_net.app import headers as attributes
 from covid_ct_mask_net.errors import NotAssessableError
 from covid_ct_mask_net.geometry import RAS_TO_LPS
 from covid_ct_mask_net.results import GeometryReport, Reason
-from numpy.typing import NDArray
-from pydicom.dataset import Dataset
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ def assess(headers: Sequence[Dataset], rules: GeometryRules | None = None) -> St
     report = GeometryReport(
         shape=(columns, rows, count),
         spacing_mm=(column_spacing, row_spacing, float(np.linalg.norm(step))),
-        orientation="".join(nibabel.aff2axcodes(affine)),
+        orientation="".join(nibabel.aff2axcodes(affine)),  # type: ignore[no-untyped-call]
         slice_thickness_mm=_thickness(headers),
         gantry_tilt_degrees=tilt,
         missing_slices=count - len(kept),

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import re
 import stat
@@ -18,13 +17,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from covid_ct_mask_net.app import file_kinds
-from covid_ct_mask_net.app.limits import Limits
-from covid_ct_mask_net.app.transfer_syntaxes import is_readable
 from pydicom import dcmread
 from pydicom.datadict import dictionary_has_tag, dictionary_VR
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.filebase import DicomBytesIO
 from pydicom.filereader import read_file_meta_info, read_preamble
 from pydicom.filewriter import write_file_meta_info
 from pydicom.tag import BaseTag
@@ -37,6 +34,10 @@ from pydicom.uid import (
     LegacyConvertedEnhancedCTImageStorage,
     MediaStorageDirectoryStorage,
 )
+
+from covid_ct_mask_net.app import file_kinds
+from covid_ct_mask_net.app.limits import Limits
+from covid_ct_mask_net.app.transfer_syntaxes import is_readable
 
 ENHANCED_CT = frozenset({EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage})
 CT_IMAGES = ENHANCED_CT | {CTImageStorage}
@@ -173,8 +174,8 @@ def inflated(path: Path, limits: Limits, *, stop_before_pixels: bool) -> Dataset
     plain = FileMetaDataset()
     plain.update(meta)
     plain.TransferSyntaxUID = ExplicitVRLittleEndian
-    buffer = io.BytesIO()
-    buffer.write(b"\0" * 128 + b"DICM")
+    buffer = DicomBytesIO(b"\0" * 128 + b"DICM")
+    buffer.seek(0, os.SEEK_END)
     write_file_meta_info(buffer, plain, enforce_standard=False)
     buffer.write(content)
     buffer.seek(0)

@@ -15,28 +15,24 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pydicom.dataset import Dataset
+
 from covid_ct_mask_net.app import headers
 from covid_ct_mask_net.app.limits import Limits
 from covid_ct_mask_net.errors import NotAssessableError, UsageError
+from covid_ct_mask_net.identifiers import pseudonym
 from covid_ct_mask_net.results import Reason
-from pydicom.dataset import Dataset
 
-# What is kept of objects that are not CT images: enough to count them and to say what they are.
-_KEPT_OF_OTHERS = (
-    "SOPClassUID",
-    "SOPInstanceUID",
-    "StudyInstanceUID",
-    "SeriesInstanceUID",
-    "Modality",
-    "ImageType",
-)
+# Groups kept of objects that are not CT images: identification, patient and relationship (PS3.6), with
+# which a report on the study can be written; no images, no frames, no acquisition.
+_KEPT_GROUPS = frozenset({0x0008, 0x0010, 0x0020})
 
 
 @dataclass(frozen=True, eq=False)
 class Instance:
     """One accepted file.
 
-    ``header`` is the full header of CT images and a few attributes of other objects. ``size`` and
+    ``header`` is the full header of CT images; of other objects it keeps what identifies them. ``size`` and
     ``modified`` (ns) are the file's when the header was read, so that a later change is noticed.
     """
 
@@ -68,6 +64,11 @@ class Study:
     study_instance_uid: str
     series: tuple[Series, ...]
     refusal: Reason | None = None
+
+    @property
+    def pseudonym(self) -> str:
+        """Stands for the study in file names and logs."""
+        return pseudonym(self.study_instance_uid)
 
 
 @dataclass(frozen=True)
@@ -200,11 +201,9 @@ def _read(path: Path, limits: Limits) -> Instance | RefusedFile:
 
 
 def _abridged(header: Dataset) -> Dataset:
+    """Return the elements of a header that say whose and what an object is, without sequences."""
     kept = Dataset()
-    for keyword in _KEPT_OF_OTHERS:
-        if keyword in header:
-            kept[keyword] = header[keyword]
-    kept.PatientID = _patient(header)
+    kept.update({e.tag: e for e in header if e.tag.group in _KEPT_GROUPS and e.VR != "SQ"})
     return kept
 
 

@@ -10,6 +10,11 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import torch
+from monai.data.meta_tensor import MetaTensor
+from monai.utils.enums import MetaKeys, SpaceKeys
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+
 from covid_ct_mask_net.app import geometry
 from covid_ct_mask_net.app.frames import Frame, frames_of
 from covid_ct_mask_net.app.geometry import GeometryRules, StackGeometry
@@ -18,10 +23,6 @@ from covid_ct_mask_net.app.intake import Series
 from covid_ct_mask_net.app.limits import Limits
 from covid_ct_mask_net.errors import NotAssessableError, RefusedInputError
 from covid_ct_mask_net.results import GeometryReport, Reason
-from monai.data import MetaTensor
-from monai.utils import MetaKeys, SpaceKeys
-from numpy.typing import NDArray
-from pydicom.dataset import Dataset
 
 # Chest CT holds air (lungs, room) and soft tissue; windowed or mislabelled pixels lack one of them.
 _AIR_BELOW_HU = -500.0
@@ -86,8 +87,9 @@ def load(series: Series, limits: Limits | None = None, rules: GeometryRules | No
 
 def save_nifti(volume: SourceVolume, path: Path) -> None:
     """Write the volume as NIfTI (float32 HU, same affine), so that the bundle can read what the app read."""
-    array = volume.image[0].numpy()
-    nibabel.save(nibabel.Nifti1Image(array, np.asarray(volume.image.affine, dtype=float)), path)
+    affine = np.asarray(volume.image.affine, dtype=float)
+    image = nibabel.Nifti1Image(volume.image[0].numpy(), affine)  # type: ignore[no-untyped-call]
+    nibabel.save(image, path)
 
 
 def _load(frames: tuple[Frame, ...], limits: Limits, rules: GeometryRules) -> SourceVolume:

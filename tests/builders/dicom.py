@@ -12,7 +12,6 @@ from pathlib import Path
 import imagecodecs
 import numpy as np
 import pydicom
-from covid_ct_mask_net.identifiers import derive_uid
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.encaps import encapsulate
@@ -30,6 +29,8 @@ from pydicom.uid import (
     RLELossless,
     XRayRadiationDoseSRStorage,
 )
+
+from covid_ct_mask_net.identifiers import derive_uid
 
 AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 CORONAL = (1.0, 0.0, 0.0, 0.0, 0.0, -1.0)

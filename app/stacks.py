@@ -1,0 +1,186 @@
+"""One series taken apart into stacks of slices that can be a volume each.
+
+A series may hold a localizer among its slices, derived images, or two acquisitions under one Series
+Instance UID. Splitting is done only where attributes tell the parts apart; what cannot be told apart is
+ambiguous and never mixed.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from covid_ct_mask_net.app import headers
+from covid_ct_mask_net.app.frames import frames_of_instance
+from covid_ct_mask_net.app.geometry import GeometryRules, plane_normal
+from covid_ct_mask_net.app.intake import Instance, Series
+from covid_ct_mask_net.results import Reason
+
+# Words of Image Type (0008,0008) that say that an image is not one slice of the acquisition.
+_NOT_SLICES = frozenset(
+    {
+        "LOCALIZER", "MPR", "REFORMATTED", "PROJECTION IMAGE", "MIP", "MINIP", "MNIP", "VRT",
+        "MAX_IP", "MIN_IP",
+        "SECONDARY", "SCREEN SAVE", "DOSE_INFO", "AVERAGE", "SSD", "BONEMIP", "COLLAGE", "VOLUME RENDERED",
+    }
+)  # fmt: skip
+# What tells acquisitions of one series apart, tried in this order.
+_SEPARATORS = (
+    "AcquisitionNumber",
+    "AcquisitionTime",
+    "TemporalPositionIdentifier",
+    "ConvolutionKernel",
+    "ContrastBolusAgent",
+    "KVP",
+    "SliceThickness",
+)
+
+
+_MOST_ACQUISITIONS = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Stack:
+    """A part of a series that may become a volume, or the reason why it may not.
+
+    ``series`` holds the instances of the stack under the UID of their series.
+    """
+
+    series: Series
+    notes: tuple[Reason, ...] = ()
+    refusal: Reason | None = None
+
+
+def stacks_of(series: Series, rules: GeometryRules, *, derived: bool = False) -> tuple[Stack, ...]:
+    """Return the stacks of a series, or one stack with the reason why there is none.
+
+    Parameters
+    ----------
+    series : Series
+        Any series, CT or not.
+    rules : GeometryRules
+        What counts as axial.
+    derived : bool
+        Whether images that call themselves DERIVED are accepted beside ORIGINAL ones.
+    """
+    images = [instance for instance in series.instances if headers.is_ct_image(instance.header)]
+    if not images:
+        return (
+            Stack(series, refusal=Reason("NOT_CT", f"The series is not CT images but {series.modality}.")),
+        )
+    if series.conflict is not None:
+        return (Stack(series, refusal=series.conflict),)
+    slices = [image for image in images if _is_slice(image, derived)]
+    axial = [image for image in slices if _is_axial(image, rules)]
+    if not axial:
+        what = "original axial slices" if not slices else "axial slices"
+        found = (
+            "localizers, reformatted or otherwise derived images"
+            if not slices
+            else "coronal, sagittal or oblique"
+        )
+        code = "NOT_ORIGINAL_AXIAL" if not slices else "NOT_AXIAL"
+        return (Stack(series, refusal=Reason(code, f"The series holds no {what}; its images are {found}.")),)
+    notes = list(series.notes)
+    if left_out := len(series.instances) - len(axial):
+        notes.append(
+            Reason(
+                "IMAGES_SET_ASIDE",
+                f"{left_out} image(s) of the series are no original axial slices and were left out.",
+            )
+        )
+    return tuple(
+        replace(stack, notes=(*notes, *stack.notes))
+        for stack in _split(replace(series, instances=tuple(axial)))
+    )
+
+
+def _is_slice(image: Instance, derived: bool) -> bool:
+    kind = [value.upper() for value in headers.text(image.header, "ImageType")]
+    words = {word for value in kind for word in (value, *value.split())} - (
+        {"SECONDARY"} if derived else set()
+    )
+    # Absent Image Type is malformed but says nothing against the image; its geometry decides.
+    original = not kind or kind[0] == "ORIGINAL" or (derived and kind[0] == "DERIVED")
+    return original and not words & _NOT_SLICES
+
+
+def _is_axial(image: Instance, rules: GeometryRules) -> bool:
+    """Tell whether a slice is axial; without an orientation it stays in, for the geometry to decline."""
+    normal = plane_normal(frames_of_instance(image)[0].header)
+    return normal is None or bool(abs(normal[2]) >= np.cos(np.radians(rules.axial_degrees)))
+
+
+def _split(series: Series) -> tuple[Stack, ...]:
+    enhanced = [image for image in series.instances if image.header.SOPClassUID in headers.ENHANCED_CT]
+    if enhanced:
+        # Each multi-frame instance is an acquisition of its own; concatenations share no frame.
+        return tuple(Stack(replace(series, instances=(image,))) for image in series.instances)
+    if not _overlaps(series.instances) and _uniform(series.instances):
+        return (Stack(series),)
+    for separator in _SEPARATORS:
+        parts = _parts(series.instances, separator)
+        if _separable(parts):
+            note = Reason(
+                "SERIES_SPLIT",
+                f"The series holds {len(parts)} acquisitions, told apart by {separator}; this is one.",
+            )
+            return tuple(Stack(replace(series, instances=tuple(part)), notes=(note,)) for part in parts)
+    if _overlaps(series.instances) > 0.5:
+        return (
+            Stack(
+                series,
+                refusal=Reason(
+                    "AMBIGUOUS_SERIES",
+                    "Most positions of the series hold several slices and no attribute tells them apart.",
+                ),
+            ),
+        )
+    # A few duplicates, or slices that differ: the geometry verdict names them.
+    return (Stack(series),)
+
+
+def _separable(parts: Sequence[Sequence[Instance]]) -> bool:
+    """Tell whether these parts are acquisitions: each a stack, and few enough not to be single rotations."""
+    whole = all(len(part) > 1 and not _overlaps(part) and _uniform(part) for part in parts)
+    return 1 < len(parts) <= _MOST_ACQUISITIONS and whole
+
+
+def _parts(instances: Sequence[Instance], keyword: str) -> list[list[Instance]]:
+    grouped: defaultdict[tuple[str, ...], list[Instance]] = defaultdict(list)
+    for instance in instances:
+        grouped[headers.text(instance.header, keyword)].append(instance)
+    return [grouped[key] for key in sorted(grouped)]
+
+
+def _overlaps(instances: Sequence[Instance]) -> float:
+    """Return the share of positions along the table that hold more than one slice."""
+    places = Counter(
+        round(position[2], 1)
+        for instance in instances
+        if (position := headers.numbers(instance.header, "ImagePositionPatient", 3)) is not None
+    )
+    return sum(count > 1 for count in places.values()) / len(places) if places else 0.0
+
+
+def _uniform(instances: Sequence[Instance]) -> bool:
+    """Tell whether all slices have one size, pixel spacing and orientation."""
+    return all(len({describe(instance) for instance in instances}) == 1 for describe in _DESCRIPTIONS)
+
+
+def _rounded(keyword: str, count: int, digits: int) -> Callable[[Instance], tuple[float, ...] | None]:
+    def describe(instance: Instance) -> tuple[float, ...] | None:
+        values = headers.numbers(instance.header, keyword, count)
+        return None if values is None else tuple(round(value, digits) + 0.0 for value in values)
+
+    return describe
+
+
+_DESCRIPTIONS: tuple[Callable[[Instance], object], ...] = (
+    lambda instance: (int(instance.header.Rows), int(instance.header.Columns)),
+    _rounded("PixelSpacing", 2, 3),
+    _rounded("ImageOrientationPatient", 6, 2),
+)
