@@ -11,6 +11,12 @@ from collections.abc import Callable
 
 import imagecodecs
 import numpy as np
+from numpy.typing import NDArray
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+from pydicom.encaps import generate_frames
+from pydicom.uid import JPEG2000, UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian
+
 from covid_ct_mask_net.app import headers
 from covid_ct_mask_net.app.codestreams import FrameHeader, jpeg_2000_frame_header, jpeg_frame_header
 from covid_ct_mask_net.app.headers import FileRefusedError
@@ -25,11 +31,6 @@ from covid_ct_mask_net.app.transfer_syntaxes import (
     RLE,
 )
 from covid_ct_mask_net.errors import NotAssessableError
-from numpy.typing import NDArray
-from pydicom import dcmread
-from pydicom.dataset import Dataset
-from pydicom.encaps import generate_frames
-from pydicom.uid import JPEG2000, UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian
 
 AIR_HU = -1024.0
 

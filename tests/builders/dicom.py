@@ -184,7 +184,8 @@ def make_ct_series(
             if keyword in dataset:
                 delattr(dataset, keyword)
         if edit is not None:
-            edit(k, dataset)
+            with pydicom.config.disable_value_validation():
+                edit(k, dataset)
         path = folder / (("copy-" if copy else "") + file_name.format(int(numbers[k])))
         write(dataset, path, transfer_syntax)
         if k in truncated_header:
