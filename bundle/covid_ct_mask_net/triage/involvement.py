@@ -1,0 +1,72 @@
+"""How much of the lungs is affected, in ml and per cent: in all, by side, and by third of each lung."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from covid_ct_mask_net.geometry import CanonicalGrid, voxel_volume_ml
+from covid_ct_mask_net.labels import LesionClass, Zone
+from covid_ct_mask_net.results import Involvement, RegionInvolvement
+from covid_ct_mask_net.triage.label_map import slices_first
+from covid_ct_mask_net.triage.regions import SIDE_VALUES, LungRegions
+
+
+def measure_involvement(
+    regions: LungRegions, lesions: NDArray[np.uint8], grid: CanonicalGrid
+) -> Involvement:
+    """Return lung and lesion volumes.
+
+    Lesion voxels count as lung: consolidation is lung tissue, whether or not the lung mask reached it.
+
+    Parameters
+    ----------
+    regions : LungRegions
+        The lungs.
+    lesions : NDArray
+        uint8 [X, Y, Z]: 1 ground-glass opacity, 2 consolidation, of accepted lesions.
+    grid : CanonicalGrid
+        Of the volume.
+    """
+    voxel_ml = voxel_volume_ml(grid.affine)
+    # A copy: lesions are given their side in it.
+    sides, classes = slices_first(regions.lungs).copy(), slices_first(lesions)
+    slices, rows, columns = np.nonzero(classes)
+    sides[slices, rows, columns] = regions.side_values(np.column_stack([columns, rows, slices]))
+    # Counts by slice, side (0 to 2) and lesion class (0 to 2) answer every question below.
+    counts = np.stack(
+        [
+            np.bincount((side * np.uint8(3) + lesion).ravel(), minlength=9)
+            for side, lesion in zip(sides, classes, strict=True)
+        ]
+    ).reshape(-1, 3, 3)
+    return Involvement(
+        total=_region(counts[:, 1:].sum(axis=(0, 1)), voxel_ml),
+        sides={side: _region(counts[:, value].sum(axis=0), voxel_ml) for side, value in SIDE_VALUES.items()},
+        zones={
+            side: {
+                zone: _region(
+                    counts[regions.zone_slices(side, zone), SIDE_VALUES[side]].sum(axis=0), voxel_ml
+                )
+                for zone in Zone
+            }
+            for side in regions.sides
+        },
+    )
+
+
+def _region(counts: NDArray[np.int64], voxel_ml: float) -> RegionInvolvement:
+    """Return one region from its voxel counts of no lesion, ground-glass opacity, consolidation."""
+    opacity = float(counts[LesionClass.GROUND_GLASS_OPACITY] * voxel_ml)
+    consolidation = float(counts[LesionClass.CONSOLIDATION] * voxel_ml)
+    lung = float(counts.sum() * voxel_ml)
+    lesion = opacity + consolidation
+    return RegionInvolvement(
+        lung_ml=round(lung, 3),
+        ground_glass_opacity_ml=round(opacity, 3),
+        consolidation_ml=round(consolidation, 3),
+        lesion_ml=round(lesion, 3),
+        percent=round(100.0 * lesion / lung, 3) if lung else 0.0,
+    )
+
+

@@ -1,0 +1,219 @@
+"""Three-dimensional lesions: instances of neighbouring slices linked where they overlap."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from covid_ct_mask_net.errors import UsageError
+from covid_ct_mask_net.evidence import LesionInstance, SliceEvidence
+from covid_ct_mask_net.geometry import CanonicalGrid, voxel_spacing, voxel_volume_ml
+from covid_ct_mask_net.labels import LesionClass
+from covid_ct_mask_net.triage.label_map import instance_region, slices_first
+
+
+@dataclass(frozen=True)
+class LesionRules:
+    """Which detections count, and which of them are one lesion.
+
+    Attributes
+    ----------
+    min_score
+        Detections below are left out.
+    min_area_mm2
+        Smaller instances on a slice are left out.
+    min_volume_ml
+        Smaller lesions are left out.
+    min_lung_share
+        Share of an instance that must lie in the lungs; a network may report lesions outside of them.
+    lung_margin_mm
+        The lungs are taken this much wider for that test: dense lesions at the pleura are easily cut off.
+    link_share
+        Two instances of one class are one lesion if they share this part of the smaller one.
+    bridge_mm
+        Instances this far apart along the table are linked across slices without a detection between them.
+    """
+
+    min_score: float = 0.5
+    min_area_mm2: float = 10.0
+    min_volume_ml: float = 0.02
+    min_lung_share: float = 0.5
+    lung_margin_mm: float = 5.0
+    link_share: float = 0.3
+    bridge_mm: float = 5.0
+
+    def __post_init__(self) -> None:
+        for name in ("min_score", "min_lung_share", "link_share"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise UsageError("SETTING", f"{name} is {getattr(self, name)}, but must lie in 0 to 1.")
+        for name in ("min_area_mm2", "min_volume_ml", "lung_margin_mm", "bridge_mm"):
+            if getattr(self, name) < 0.0:
+                raise UsageError("SETTING", f"{name} is {getattr(self, name)}, but must not be negative.")
+
+
+@dataclass(frozen=True, eq=False)
+class LinkedLesion:
+    """Instances that make one lesion, inferior to superior."""
+
+    lesion_class: LesionClass
+    instances: tuple[LesionInstance, ...]
+
+    @property
+    def slices(self) -> tuple[int, ...]:
+        """Canonical indices of the slices the lesion was seen on."""
+        return tuple(sorted({instance.slice_index for instance in self.instances}))
+
+    @property
+    def certainty(self) -> float:
+        """Highest detection score."""
+        return max(instance.score for instance in self.instances)
+
+
+def accepted_instances(
+    evidence: Sequence[SliceEvidence], lungs: NDArray[np.uint8], grid: CanonicalGrid, rules: LesionRules
+) -> tuple[LesionInstance, ...]:
+    """Return the instances that are certain, large enough and inside the lungs.
+
+    Parameters
+    ----------
+    evidence : sequence of SliceEvidence
+        Of any slices in any order.
+    lungs : NDArray
+        uint8 [X, Y, Z], nonzero in the lungs.
+    grid : CanonicalGrid
+        Of the volume.
+    rules : LesionRules
+        Thresholds.
+    """
+    spacing = voxel_spacing(grid.affine)
+    pixel_mm2 = spacing[0] * spacing[1]
+    slices = slices_first(lungs > 0)
+    accepted = [
+        instance
+        for slice_evidence in evidence
+        for instance in slice_evidence.instances
+        if instance.score >= rules.min_score
+        and instance.mask.sum() * pixel_mm2 >= rules.min_area_mm2
+        and _in_lung(instance, slices[instance.slice_index], spacing, rules)
+    ]
+    return tuple(sorted(accepted, key=_position))
+
+
+def link(
+    instances: Iterable[LesionInstance], grid: CanonicalGrid, rules: LesionRules
+) -> tuple[LinkedLesion, ...]:
+    """Join instances into lesions, largest volume first.
+
+    Two instances of one class belong together if they overlap on one slice or on slices at most
+    ``bridge_mm`` apart (neighbouring slices always count), directly or through others. The outcome does not
+    depend on the order of the instances.
+    """
+    ordered = sorted(instances, key=_position)
+    spacing = voxel_spacing(grid.affine)
+    reach = max(1, int(rules.bridge_mm / spacing[2]))
+    by_slice: defaultdict[int, list[int]] = defaultdict(list)
+    for number, instance in enumerate(ordered):
+        by_slice[instance.slice_index].append(number)
+    pairs = [
+        (first, second)
+        for index, numbers in by_slice.items()
+        for first in numbers
+        for step in range(reach + 1)
+        for second in by_slice.get(index + step, ())
+        if second > first and _together(ordered[first], ordered[second], rules.link_share)
+    ]
+    if not ordered:
+        return ()
+    edges = np.asarray(pairs, dtype=np.int64).reshape(-1, 2)
+    graph = coo_array((np.ones(len(edges), dtype=bool), edges.T), shape=(len(ordered), len(ordered)))
+    count, component = connected_components(graph, directed=False)
+    members: list[list[LesionInstance]] = [[] for _ in range(count)]
+    for instance, number in zip(ordered, component, strict=True):
+        members[number].append(instance)
+    lesions = [LinkedLesion(group[0].lesion_class, tuple(group)) for group in members]
+    voxel_ml = voxel_volume_ml(grid.affine)
+    volumes = [lesion_voxel_count(lesion) * voxel_ml for lesion in lesions]
+    ranked = sorted(zip(volumes, lesions, strict=True), key=lambda item: (-item[0], _position(item[1].instances[0])))
+    return tuple(lesion for volume, lesion in ranked if volume >= rules.min_volume_ml)
+
+
+def slice_masks(lesion: LinkedLesion) -> dict[int, tuple[tuple[int, int], NDArray[np.bool_]]]:
+    """Return the union of a lesion's instances on each slice: (row, column) of a corner and a bool mask."""
+    masks = {}
+    for index in lesion.slices:
+        group = [instance for instance in lesion.instances if instance.slice_index == index]
+        top = min(i.offset[0] for i in group)
+        left = min(i.offset[1] for i in group)
+        bottom = max(i.offset[0] + i.mask.shape[0] for i in group)
+        right = max(i.offset[1] + i.mask.shape[1] for i in group)
+        union = np.zeros((bottom - top, right - left), dtype=bool)
+        for instance in group:
+            row, column = instance.offset[0] - top, instance.offset[1] - left
+            union[row : row + instance.mask.shape[0], column : column + instance.mask.shape[1]] |= instance.mask
+        masks[index] = ((top, left), union)
+    return masks
+
+
+def lesion_voxels(lesion: LinkedLesion) -> NDArray[np.int64]:
+    """Return the canonical voxels [i, j, k] of a lesion, each once, shape (n, 3)."""
+    voxels = []
+    for index, ((row, column), mask) in slice_masks(lesion).items():
+        rows, columns = np.nonzero(mask)
+        voxels.append(np.column_stack([columns + column, rows + row, np.full(len(rows), index)]))
+    return np.concatenate(voxels)
+
+
+def lesion_voxel_count(lesion: LinkedLesion) -> int:
+    """Return the number of voxels of a lesion, each counted once."""
+    return sum(int(mask.sum()) for _, mask in slice_masks(lesion).values())
+
+
+def _in_lung(
+    instance: LesionInstance,
+    lung: NDArray[np.bool_],
+    spacing: tuple[float, float, float],
+    rules: LesionRules,
+) -> bool:
+    """Tell whether enough of an instance lies in the lung, or within the margin around it."""
+    required = rules.min_lung_share * instance.mask.sum()
+    _, rows, columns = instance_region(instance)
+    if (lung[rows, columns] & instance.mask).sum() >= required:
+        return True
+    # Lung outside this window is farther away than the margin.
+    margin_rows, margin_columns = (int(np.ceil(rules.lung_margin_mm / spacing[axis])) for axis in (1, 0))
+    top, left = max(rows.start - margin_rows, 0), max(columns.start - margin_columns, 0)
+    window = lung[top : rows.stop + margin_rows, left : columns.stop + margin_columns]
+    if not window.any():
+        return bool(required == 0)
+    distance = ndimage.distance_transform_edt(~window, sampling=(spacing[1], spacing[0]))
+    near = distance <= rules.lung_margin_mm
+    height, width = instance.mask.shape
+    inside = near[rows.start - top :, columns.start - left :][:height, :width] & instance.mask
+    return bool(inside.sum() >= required)
+
+
+def _together(first: LesionInstance, second: LesionInstance, share: float) -> bool:
+    if first.lesion_class is not second.lesion_class:
+        return False
+    (row_a, column_a), (row_b, column_b) = first.offset, second.offset
+    top, left = max(row_a, row_b), max(column_a, column_b)
+    bottom = min(row_a + first.mask.shape[0], row_b + second.mask.shape[0])
+    right = min(column_a + first.mask.shape[1], column_b + second.mask.shape[1])
+    if bottom <= top or right <= left:
+        return False
+    overlap = (
+        first.mask[top - row_a : bottom - row_a, left - column_a : right - column_a]
+        & second.mask[top - row_b : bottom - row_b, left - column_b : right - column_b]
+    ).sum()
+    return bool(overlap > 0 and overlap >= share * min(first.mask.sum(), second.mask.sum()))
+
+
+def _position(instance: LesionInstance) -> tuple[int, int, float, tuple[float, ...]]:
+    return instance.slice_index, int(instance.lesion_class), -instance.score, instance.box

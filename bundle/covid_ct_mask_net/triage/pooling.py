@@ -1,0 +1,136 @@
+"""From the class probabilities of slices to those of the volume, by a rule named in the configuration.
+
+Every rule takes probabilities (n, 3) in the order Control, Common Pneumonia, COVID-19 and gives (3,) that lie
+in [0, 1] and sum to 1. None depends on the order of the slices.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from covid_ct_mask_net.errors import UsageError
+from covid_ct_mask_net.labels import SliceClass
+
+Probabilities = NDArray[np.float64]
+
+
+class PoolingRule(ABC):
+    """A way to pool slices; ``describe`` says it in a sentence for the result."""
+
+    @abstractmethod
+    def __call__(self, slices: Probabilities) -> Probabilities:
+        """Return the probabilities (3,) of the volume from those of its slices (n, 3), n >= 1."""
+
+    @abstractmethod
+    def describe(self) -> str:
+        """Return the rule in words."""
+
+
+class Mean(PoolingRule):
+    """Mean over all slices: p_c = sum_i p_ic / n."""
+
+    def __call__(self, slices: Probabilities) -> Probabilities:
+        """See the class."""
+        return _normalised(slices.mean(axis=0))
+
+    def describe(self) -> str:
+        """See the class."""
+        return "mean of the class probabilities of all lung slices"
+
+
+class TopKMean(PoolingRule):
+    """Mean over the k slices that look least like Control: the largest 1 - P(Control).
+
+    Parameters
+    ----------
+    k : int
+        Number of slices; all of them where the volume has fewer.
+    """
+
+    def __init__(self, k: int) -> None:
+        if k < 1:
+            raise UsageError("SETTING", f"k is {k}, but top_k_mean needs at least one slice.")
+        self.k = k
+
+    def __call__(self, slices: Probabilities) -> Probabilities:
+        """See the class."""
+        # Equal evidence of disease is ordered by the other columns, so that ties give one answer.
+        order = np.lexsort((slices[:, 2], slices[:, 1], slices[:, SliceClass.CONTROL]))
+        return _normalised(slices[order[: self.k]].mean(axis=0))
+
+    def describe(self) -> str:
+        """See the class."""
+        return f"mean of the class probabilities of the {self.k} lung slices least like Control"
+
+
+class Max(TopKMean):
+    """The one slice that looks least like Control."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+
+    def describe(self) -> str:
+        """See the class."""
+        return "class probabilities of the lung slice least like Control"
+
+
+class NoisyOr(PoolingRule):
+    """Disease unless every slice says Control: P(Control) = prod_i p_i,Control; the rest by mean share.
+
+    Assumes that slices err independently, which neighbouring slices do not; it calls more volumes diseased
+    the more slices they have.
+    """
+
+    def __call__(self, slices: Probabilities) -> Probabilities:
+        """See the class."""
+        control = float(np.exp(np.log(np.clip(slices[:, SliceClass.CONTROL], 1e-12, 1.0)).sum()))
+        disease = slices[:, 1:].sum(axis=0)
+        total = disease.sum()
+        shares = disease / total if total > 0.0 else np.full(len(disease), 1.0 / len(disease))
+        return np.concatenate([[control], (1.0 - control) * shares])
+
+    def describe(self) -> str:
+        """See the class."""
+        return "noisy-or of the disease probabilities of all lung slices"
+
+
+class SharePositive(PoolingRule):
+    """Share of the slices whose most probable class is each one."""
+
+    def __call__(self, slices: Probabilities) -> Probabilities:
+        """See the class."""
+        votes = np.bincount(slices.argmax(axis=1), minlength=slices.shape[1])
+        return votes / votes.sum()
+
+    def describe(self) -> str:
+        """See the class."""
+        return "share of the lung slices of each class"
+
+
+_RULES = {"mean": Mean, "top_k_mean": TopKMean, "max": Max, "noisy_or": NoisyOr, "share_positive": SharePositive}
+
+
+def pooling_rule(name: str, settings: Mapping[str, Any] | None = None) -> PoolingRule:
+    """Return the rule of a name.
+
+    Raises
+    ------
+    UsageError
+        If there is no such rule, or it does not take these settings.
+    """
+    if name not in _RULES:
+        raise UsageError("SETTING", f"There is no pooling rule {name!r}; choose {', '.join(_RULES)}.")
+    try:
+        rule: PoolingRule = _RULES[name](**(settings or {}))
+    except TypeError as error:
+        raise UsageError("SETTING", f"The pooling rule {name} does not take {sorted(settings or {})}.") from error
+    return rule
+
+
+def _normalised(probabilities: Probabilities) -> Probabilities:
+    return probabilities / probabilities.sum()

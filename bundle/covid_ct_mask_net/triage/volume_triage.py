@@ -1,0 +1,242 @@
+"""Put slice evidence, lungs and HU together into the triage of the volume."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from covid_ct_mask_net.errors import NotAssessableError, UsageError
+from covid_ct_mask_net.evidence import LesionInstance, SliceEvidence
+from covid_ct_mask_net.geometry import CanonicalGrid, voxel_spacing, voxel_volume_ml
+from covid_ct_mask_net.identifiers import derive_uid
+from covid_ct_mask_net.labels import LesionClass, Side, SliceClass
+from covid_ct_mask_net.results import (
+    DetectionReport,
+    Involvement,
+    LesionReport,
+    ModelReport,
+    SliceReport,
+    TriageReport,
+)
+from covid_ct_mask_net.triage.involvement import measure_involvement
+from covid_ct_mask_net.triage.label_map import label_map
+from covid_ct_mask_net.triage.lesions import LesionRules, LinkedLesion, accepted_instances, lesion_voxels, link
+from covid_ct_mask_net.triage.pooling import PoolingRule
+from covid_ct_mask_net.triage.priority import PriorityRules, prioritise
+from covid_ct_mask_net.triage.regions import SIDE_VALUES, LungRegions
+
+_TRACKING_PREFIX = {LesionClass.GROUND_GLASS_OPACITY: "GGO", LesionClass.CONSOLIDATION: "CONSOLIDATION"}
+
+
+@dataclass(frozen=True, eq=False)
+class TriageOutcome:
+    """What the triage found, for the result and for the reports.
+
+    ``lesions`` and ``linked`` go in pairs; ``label_map`` is uint8 [X, Y, Z] with 1 ground-glass opacity and
+    2 consolidation of these lesions.
+    """
+
+    triage: TriageReport
+    lesions: tuple[LesionReport, ...]
+    linked: tuple[LinkedLesion, ...]
+    involvement: Involvement
+    slices: tuple[SliceReport, ...]
+    label_map: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, eq=False)
+class VolumeTriage:
+    """Triage of a volume under given rules.
+
+    Attributes
+    ----------
+    pooling
+        From slices to the volume.
+    temperature
+        Divides the logits of the slices before softmax; 1 leaves them, calibration fits it.
+    min_confidence
+        Below this probability of its most likely class a volume is not assessed (``LOW_CONFIDENCE``); 0
+        never abstains.
+    lesion_rules, priority_rules
+        Thresholds.
+    """
+
+    pooling: PoolingRule
+    temperature: float = 1.0
+    min_confidence: float = 0.0
+    lesion_rules: LesionRules = field(default_factory=LesionRules)
+    priority_rules: PriorityRules = field(default_factory=PriorityRules)
+
+    def __post_init__(self) -> None:
+        if not self.temperature > 0.0:
+            raise UsageError("SETTING", f"The temperature is {self.temperature}, but must be above 0.")
+        if not 0.0 <= self.min_confidence < 1.0:
+            raise UsageError("SETTING", f"min_confidence is {self.min_confidence}, but must lie in 0 to 1.")
+
+    def __call__(
+        self,
+        hu: NDArray[np.float32],
+        lungs: NDArray[np.uint8],
+        grid: CanonicalGrid,
+        evidence: Sequence[SliceEvidence],
+        source_key: str,
+        model: ModelReport,
+    ) -> TriageOutcome:
+        """Return the triage of a volume.
+
+        Parameters
+        ----------
+        hu : NDArray
+            float32 HU, canonical [X, Y, Z].
+        lungs : NDArray
+            uint8, same shape: 1 right lung, 2 left lung.
+        grid : CanonicalGrid
+            Of both.
+        evidence : sequence of SliceEvidence
+            Of the assessed slices, in any order.
+        source_key : str
+            What lesion tracking UIDs derive from, with the model.
+        model : ModelReport
+            The model that gave the evidence.
+
+        Raises
+        ------
+        NotAssessableError
+            ``NO_EVIDENCE`` without slices, ``MODEL_NON_FINITE``, ``LOW_CONFIDENCE``.
+        """
+        if not evidence:
+            raise NotAssessableError("NO_EVIDENCE", "No slice of the volume was assessed.")
+        evidence = sorted(evidence, key=lambda e: e.slice_index)
+        probabilities = _softmax(np.array([e.logits for e in evidence]) / self.temperature)
+        pooled = self._pool(probabilities)
+        linked = link(accepted_instances(evidence, lungs, grid, self.lesion_rules), grid, self.lesion_rules)
+        kept = [instance for lesion in linked for instance in lesion.instances]
+        labels = label_map(kept, lungs.shape)  # type: ignore[arg-type]
+        regions = LungRegions(lungs)
+        involvement = measure_involvement(regions, labels, grid)
+        predicted = SliceClass(int(np.argmax(pooled)))
+        priority, rule = prioritise(pooled, involvement.total.percent, self.priority_rules)
+        triage = TriageReport(
+            predicted_class=predicted,
+            probabilities=pooled,
+            priority=priority,
+            pooling_rule=self.pooling.describe(),
+            priority_rule=rule,
+            assessed_slices=len(evidence),
+            positive_slices=int((probabilities.argmax(axis=1) != SliceClass.CONTROL).sum()),
+            negative=predicted is SliceClass.CONTROL and not linked,
+        )
+        return TriageOutcome(
+            triage=triage,
+            lesions=_describe(linked, hu, regions, grid, source_key, model),
+            linked=linked,
+            involvement=involvement,
+            slices=_slice_reports(evidence, probabilities, kept, grid),
+            label_map=labels,
+        )
+
+    def _pool(self, probabilities: NDArray[np.float64]) -> tuple[float, float, float]:
+        if not np.isfinite(probabilities).all():
+            raise NotAssessableError("MODEL_NON_FINITE", "The network gave no number for some slice.")
+        control, pneumonia, covid = (float(p) for p in self.pooling(probabilities))
+        confidence = max(control, pneumonia, covid)
+        if confidence < self.min_confidence:
+            raise NotAssessableError(
+                "LOW_CONFIDENCE",
+                f"The most likely class has a probability of {confidence:.3f}; at least "
+                f"{self.min_confidence:g} is required for an answer.",
+            )
+        return control, pneumonia, covid
+
+
+def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    shares: NDArray[np.float64] = powers / powers.sum(axis=1, keepdims=True)
+    return shares
+
+
+def _describe(
+    linked: tuple[LinkedLesion, ...],
+    hu: NDArray[np.float32],
+    regions: LungRegions,
+    grid: CanonicalGrid,
+    source_key: str,
+    model: ModelReport,
+) -> tuple[LesionReport, ...]:
+    voxel_ml = voxel_volume_ml(grid.affine)
+    reports = []
+    for number, lesion in enumerate(linked, start=1):
+        voxels = lesion_voxels(lesion)
+        centroid = voxels.mean(axis=0)
+        side = _side(regions, voxels)
+        slices = lesion.slices
+        x, y, z = (round(float(c), 2) for c in grid.to_patient([centroid])[0])
+        reports.append(
+            LesionReport(
+                number=number,
+                tracking_id=f"{_TRACKING_PREFIX[lesion.lesion_class]}-{number}",
+                tracking_uid=derive_uid(source_key, model.sha256, model.version, "lesion", str(number)),
+                lesion_class=lesion.lesion_class,
+                side=side,
+                zone=regions.zone_of(side, float(centroid[2])),
+                first_slice=slices[0],
+                last_slice=slices[-1],
+                slices=slices,
+                volume_ml=round(len(voxels) * voxel_ml, 4),
+                mean_hu=round(float(hu[tuple(voxels.T)].mean(dtype=np.float64)), 2),
+                certainty=lesion.certainty,
+                centroid_mm=(x, y, z),
+            )
+        )
+    return tuple(reports)
+
+
+def _side(regions: LungRegions, voxels: NDArray[np.int64]) -> Side:
+    values = np.bincount(regions.side_values(voxels), minlength=3)
+    return Side.RIGHT if values[SIDE_VALUES[Side.RIGHT]] >= values[SIDE_VALUES[Side.LEFT]] else Side.LEFT
+
+
+def _slice_reports(
+    evidence: Sequence[SliceEvidence],
+    probabilities: NDArray[np.float64],
+    kept: Sequence[LesionInstance],
+    grid: CanonicalGrid,
+) -> tuple[SliceReport, ...]:
+    pixel_mm2 = float(np.prod(voxel_spacing(grid.affine)[:2]))
+    by_slice: dict[int, list[LesionInstance]] = {}
+    for instance in sorted(kept, key=lambda i: (-i.score, int(i.lesion_class), i.box)):
+        by_slice.setdefault(instance.slice_index, []).append(instance)
+    reports = []
+    for slice_evidence, (control, pneumonia, covid) in zip(evidence, probabilities.tolist(), strict=True):
+        index = slice_evidence.slice_index
+        reports.append(
+            SliceReport(
+                source_index=grid.source_slice(index),
+                sop_instance_uid=None,
+                position_mm=round(grid.slice_position(index), 3),
+                probabilities=(control, pneumonia, covid),
+                detections=tuple(
+                    DetectionReport(
+                        lesion_class=instance.lesion_class,
+                        score=instance.score,
+                        box=_source_box(instance, grid),
+                        area_mm2=round(float(instance.mask.sum()) * pixel_mm2, 2),
+                    )
+                    for instance in by_slice.get(index, ())
+                ),
+            )
+        )
+    return tuple(reports)
+
+
+def _source_box(instance: LesionInstance, grid: CanonicalGrid) -> tuple[float, float, float, float]:
+    """Return the box in pixels of the source slice; flips and transpositions of the plane are undone."""
+    x0, y0, x1, y1 = instance.box
+    # Boxes are in pixel edges, voxel indices in pixel centres: half a pixel apart.
+    corners = [(x - 0.5, y - 0.5, instance.slice_index) for x in (x0, x1) for y in (y0, y1)]
+    plane = grid.to_source(corners)[:, :2] + 0.5
+    (left, top), (right, bottom) = plane.min(axis=0), plane.max(axis=0)
+    return round(float(left), 3), round(float(top), 3), round(float(right), 3), round(float(bottom), 3)
