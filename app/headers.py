@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import re
 import stat
@@ -80,10 +81,19 @@ class FileRefusedError(Exception):
 
 @contextlib.contextmanager
 def quiet_pydicom() -> Iterator[None]:
-    """Keep pydicom from warning about odd values: its warnings quote them, and they may name a patient."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+    """Keep pydicom silent: it quotes values and paths in warnings and logs, and they may name a patient.
+
+    For the whole process while it lasts, so it belongs around a pool of threads and not into them.
+    """
+    logger = logging.getLogger("pydicom")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def read(path: Path, limits: Limits) -> Dataset:

@@ -34,6 +34,9 @@ from covid_ct_mask_net.errors import NotAssessableError
 
 AIR_HU = -1024.0
 
+# EOI of JPEG and JPEG-LS, EOC of JPEG 2000.
+_END_OF_STREAM = b"\xff\xd9"
+
 
 def calibration(header: Dataset) -> tuple[float, float]:
     """Return rescale slope and intercept of an image whose pixels become Hounsfield units.
@@ -120,8 +123,7 @@ def stored_values(instance: Instance, limits: Limits, *, frame: int = 0) -> NDAr
                 "CHANGED_DURING_READ",
                 "The file changed after its header was read; wait until it is complete.",
             )
-        with headers.quiet_pydicom():
-            dataset = _read(instance, limits)
+        dataset = _read(instance, limits)
     except OSError as error:
         raise FileRefusedError("CHANGED_DURING_READ", "The file is gone or can no longer be read.") from error
     except headers.DAMAGE as error:
@@ -143,13 +145,15 @@ def decode_codestream(stream: bytes, syntax: str, rows: int, columns: int) -> ND
     Raises
     ------
     FileRefusedError
-        ``PIXEL_DECODE`` if the stream is damaged or is not of the announced size.
+        ``PIXEL_DECODE`` if the stream is damaged or is not of the announced size, ``PIXEL_LENGTH`` if it is
+        cut off.
     """
-    if syntax in RLE:
-        found = None
-    else:
+    if syntax not in RLE:
         found = jpeg_2000_frame_header(stream) if syntax in JPEG_2000 else jpeg_frame_header(stream)
         _check_frame_header(found, rows, columns)
+        # Decoders make up what is missing at the end without a word. Padding of any value may follow.
+        if _END_OF_STREAM not in stream[-64:]:
+            raise FileRefusedError("PIXEL_LENGTH", "The compressed pixels end before their end marker.")
     try:
         image = _codec(syntax, rows, columns)(stream)
     except (RuntimeError, ValueError, TypeError) as error:

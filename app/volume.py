@@ -18,7 +18,7 @@ from pydicom.dataset import Dataset
 from covid_ct_mask_net.app import geometry
 from covid_ct_mask_net.app.frames import Frame, frames_of
 from covid_ct_mask_net.app.geometry import GeometryRules, StackGeometry
-from covid_ct_mask_net.app.headers import FileRefusedError, text
+from covid_ct_mask_net.app.headers import FileRefusedError, quiet_pydicom, text
 from covid_ct_mask_net.app.intake import Series
 from covid_ct_mask_net.app.limits import Limits
 from covid_ct_mask_net.errors import NotAssessableError, RefusedInputError
@@ -82,7 +82,8 @@ def load(series: Series, limits: Limits | None = None, rules: GeometryRules | No
         ``VOXELS`` if the volume exceeds the limits.
     """
     limits, rules = limits or Limits(), rules or GeometryRules()
-    return _load(frames_of(series), limits, rules)
+    with quiet_pydicom():
+        return _load(frames_of(series), limits, rules)
 
 
 def save_nifti(volume: SourceVolume, path: Path) -> None:

@@ -24,7 +24,7 @@ from pydicom.uid import (
 
 from builders.dicom import make_ct_series, phantom_hu
 from covid_ct_mask_net.app import intake, pixels
-from covid_ct_mask_net.app.headers import FileRefusedError
+from covid_ct_mask_net.app.headers import FileRefusedError, quiet_pydicom
 from covid_ct_mask_net.app.limits import Limits
 from covid_ct_mask_net.errors import NotAssessableError
 
@@ -48,7 +48,7 @@ def one(folder: Path, **properties: object) -> intake.Instance:
 
 
 def refusal(instance: intake.Instance) -> FileRefusedError:
-    with pytest.raises(FileRefusedError) as caught:
+    with quiet_pydicom(), pytest.raises(FileRefusedError) as caught:
         pixels.decode(instance)
     return caught.value
 
@@ -116,7 +116,7 @@ def test_a_file_cut_inside_the_pixels_is_refused(tmp_path: Path) -> None:
     for number, syntax in enumerate([ExplicitVRLittleEndian, *COMPRESSED]):
         path = make_ct_series(tmp_path / str(number), hu=ONE, transfer_syntax=syntax)[0]
         content = path.read_bytes()
-        path.write_bytes(content[: content.index(b"\xe0\x7f\x10\x00") + 600])
+        path.write_bytes(content[: content.index(b"\xe0\x7f\x10\x00") + 300])
         (instance,) = instances(tmp_path / str(number))
         assert refusal(instance).code in {"PIXEL_LENGTH", "PIXEL_DECODE"}
 
@@ -185,7 +185,7 @@ def test_lossy_jpeg_2000_needs_the_setting_even_if_the_header_is_silent(tmp_path
     dataset.save_as(path)
     (instance,) = instances(tmp_path)
     assert refusal(instance).code == "TRANSFER_SYNTAX"
-    assert np.abs(pixels.decode(instance, Limits(lossy=True)) - ONE[0]).max() < 50
+    assert np.median(np.abs(pixels.decode(instance, Limits(lossy=True)) - ONE[0])) < 50
 
 
 def test_a_file_that_changes_or_goes_after_its_header_was_read_is_refused(tmp_path: Path) -> None:
@@ -241,9 +241,8 @@ def test_odd_real_slices_equal_itks(shared_data: Path) -> None:
     for instance in instances(shared_data / "odd-dicom"):
         if "PixelPaddingValue" in instance.header or not hasattr(instance.header, "file_meta"):
             continue
-        try:
-            ours = pixels.decode(instance)
-        except FileRefusedError as error:
-            assert error.code == "PIXEL_LENGTH"
+        if "ELSCINT1" in instance.path.name:
+            assert refusal(instance).code == "PIXEL_LENGTH"
             continue
+        ours = pixels.decode(instance)
         np.testing.assert_array_equal(ours, itk.array_from_image(itk.imread(str(instance.path)))[0])

@@ -6,6 +6,7 @@ What has no keyword is changed through ``edit``, which is given each dataset bef
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
@@ -184,7 +185,8 @@ def make_ct_series(
             if keyword in dataset:
                 delattr(dataset, keyword)
         if edit is not None:
-            with pydicom.config.disable_value_validation():
+            with pydicom.config.disable_value_validation(), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
                 edit(k, dataset)
         path = folder / (("copy-" if copy else "") + file_name.format(int(numbers[k])))
         write(dataset, path, transfer_syntax)

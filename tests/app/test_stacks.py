@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from builders.dicom import (
+    CORONAL,
+    make_ct_series,
+    make_dose_report,
+    make_enhanced_ct,
+    make_localizer,
+    phantom_hu,
+)
+from covid_ct_mask_net.app import intake
+from covid_ct_mask_net.app.geometry import GeometryRules
+from covid_ct_mask_net.app.stacks import Stack, stacks_of
+
+UID = "1.2.3.4.5"
+TEN = phantom_hu((10, 80, 64))
+
+
+def stacks(folder: Path, *, derived: bool = False) -> tuple[Stack, ...]:
+    (series,) = intake.scan([folder]).studies[0].series
+    return stacks_of(series, GeometryRules(), derived=derived)
+
+
+def sizes(found: tuple[Stack, ...]) -> list[int]:
+    return sorted(len(stack.series.instances) for stack in found)
+
+
+def only_refusal(found: tuple[Stack, ...]) -> str:
+    (stack,) = found
+    assert stack.refusal is not None
+    return stack.refusal.code
+
+
+def test_a_plain_series_is_one_stack(tmp_path: Path) -> None:
+    make_ct_series(tmp_path, hu=TEN)
+    (stack,) = stacks(tmp_path)
+    assert (len(stack.series.instances), stack.notes, stack.refusal) == (10, (), None)
+
+
+def test_a_localizer_inside_the_series_is_set_aside(tmp_path: Path) -> None:
+    make_ct_series(tmp_path, hu=TEN, series_uid=UID)
+    make_localizer(tmp_path, series_uid=UID, acquisition_number=9)
+    (stack,) = stacks(tmp_path)
+    assert len(stack.series.instances) == 10
+    assert [note.code for note in stack.notes] == ["IMAGES_SET_ASIDE"]
+
+
+@pytest.mark.parametrize(
+    "image_type",
+    [
+        ("ORIGINAL", "PRIMARY", "LOCALIZER", "CT_SOM5 TOP"),
+        ("DERIVED", "PRIMARY", "AXIAL", "CT_SOM5 MPR"),
+        ("DERIVED", "SECONDARY", "REFORMATTED", "AVERAGE"),
+        ("DERIVED", "SECONDARY", "MIP"),
+        ("ORIGINAL", "SECONDARY", "SCREEN SAVE"),
+    ],
+)
+def test_what_is_not_an_original_slice_is_not_selected(tmp_path: Path, image_type: tuple[str, ...]) -> None:
+    make_ct_series(tmp_path, hu=TEN, image_type=image_type)
+    assert only_refusal(stacks(tmp_path)) == "NOT_ORIGINAL_AXIAL"
+
+
+def test_derived_slices_are_eligible_by_rule(tmp_path: Path) -> None:
+    make_ct_series(tmp_path, hu=TEN, image_type=("DERIVED", "SECONDARY", "AXIAL"))
+    assert only_refusal(stacks(tmp_path)) == "NOT_ORIGINAL_AXIAL"
+    assert sizes(stacks(tmp_path, derived=True)) == [10]
+
+
+def test_coronal_series_are_not_axial(tmp_path: Path) -> None:
+    make_ct_series(tmp_path, hu=TEN, orientation=CORONAL)
+    assert only_refusal(stacks(tmp_path)) == "NOT_AXIAL"
+
+
+def test_other_objects_are_not_ct(tmp_path: Path) -> None:
+    make_dose_report(tmp_path)
+    assert only_refusal(stacks(tmp_path)) == "NOT_CT"
+
+
+def test_two_acquisitions_under_one_series_uid_are_told_apart(tmp_path: Path) -> None:
+    make_ct_series(tmp_path / "1", hu=TEN, series_uid=UID, acquisition_number=1)
+    make_ct_series(tmp_path / "2", hu=TEN, series_uid=UID, acquisition_number=2, spacing=(5.0, 1.0, 1.0))
+    found = stacks(tmp_path)
+    assert sizes(found) == [10, 10]
+    assert {stack.notes[0].code for stack in found} == {"SERIES_SPLIT"}
+    for stack in found:
+        assert len({i.header.AcquisitionNumber for i in stack.series.instances}) == 1
+
+
+def test_rotations_with_their_own_numbers_stay_together(tmp_path: Path) -> None:
+    for number in range(5):
+        make_ct_series(
+            tmp_path / str(number), hu=TEN[:2], series_uid=UID, acquisition_number=number,
+            origin=(-80.0, -80.0, 10.0 * number),
+        )  # fmt: skip
+    assert sizes(stacks(tmp_path)) == [10]
+
+
+def test_phases_that_nothing_tells_apart_are_ambiguous(tmp_path: Path) -> None:
+    for number in (1, 2):
+        make_ct_series(
+            tmp_path / str(number), hu=TEN, series_uid=UID, acquisition_number=number,
+            edit=lambda _, dataset: setattr(dataset, "AcquisitionNumber", 1),
+        )  # fmt: skip
+    assert only_refusal(stacks(tmp_path)) == "AMBIGUOUS_SERIES"
+
+
+def test_a_few_duplicates_are_left_to_the_geometry(tmp_path: Path) -> None:
+    make_ct_series(tmp_path, hu=TEN, duplicated_slices=[3])
+    assert sizes(stacks(tmp_path)) == [11]
+
+
+def test_conflicting_instances_refuse_the_series(tmp_path: Path) -> None:
+    files = make_ct_series(tmp_path, hu=TEN)
+    (tmp_path / "other.dcm").write_bytes(files[0].read_bytes() + b"\0\0")
+    assert only_refusal(stacks(tmp_path)) == "CONFLICTING_INSTANCES"
+
+
+def test_an_enhanced_image_is_one_stack(tmp_path: Path) -> None:
+    make_enhanced_ct(tmp_path)
+    assert sizes(stacks(tmp_path)) == [1]
