@@ -9,11 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+
 from covid_ct_mask_net.app import headers, pixels
 from covid_ct_mask_net.app.intake import Instance, Series
 from covid_ct_mask_net.app.limits import Limits
-from numpy.typing import NDArray
-from pydicom.dataset import Dataset
 
 # Macro (PS3.3 C.7.6.16.2, C.8.15.3) and the attributes of it that a single-frame header has at the top.
 _MACROS = {
