@@ -1,0 +1,255 @@
+"""Lungs found by classical means: no weights, tolerant of opacities.
+
+Air inside the body, without airways and bowel gas, split into the patient's right and left lung; then what
+opacities took away is given back by closing. All shapes are worked out on a grid of about 2 mm, the outline
+at full resolution.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from covid_ct_mask_net.geometry import voxel_spacing
+from covid_ct_mask_net.transforms.airways import find_airways
+
+Mask = NDArray[np.bool_]
+
+RIGHT, LEFT = 1, 2
+
+
+@dataclass(frozen=True)
+class LungSettings:
+    """What counts as lung.
+
+    Attributes
+    ----------
+    air_hu
+        Voxels below are air or aerated lung; ground-glass opacity mostly is, consolidation is not.
+    grid_mm
+        Spacing in the plane at which shapes are worked out.
+    closing_mm
+        Opacities up to about twice this width at the pleura are taken into the lung.
+    hole_mm2
+        Holes in a slice of a lung up to this area are taken into it.
+    gas_hu
+        Pockets with a lower mean are gas (stomach, bowel, airway), not lung.
+    least_ml
+        Smaller pockets are not lung.
+    """
+
+    air_hu: float = -400.0
+    grid_mm: float = 2.0
+    closing_mm: float = 12.0
+    hole_mm2: float = 1500.0
+    gas_hu: float = -945.0
+    least_ml: float = 25.0
+
+
+def segment_lungs(
+    hu: NDArray[np.float32], affine: NDArray[np.float64], settings: LungSettings | None = None
+) -> NDArray[np.uint8]:
+    """Return the lungs of a canonical CT volume.
+
+    Parameters
+    ----------
+    hu : NDArray
+        float32 HU, canonical [X, Y, Z]: the first index grows to the patient's left.
+    affine : NDArray
+        Voxel to mm.
+    settings : LungSettings, optional
+        Thresholds.
+
+    Returns
+    -------
+    NDArray
+        uint8 [X, Y, Z]: 0 none, 1 right lung, 2 left lung. All zero where there is no lung.
+    """
+    settings = settings or LungSettings()
+    spacing = voxel_spacing(np.asarray(affine, dtype=np.float64))
+    factors = tuple(max(1, round(settings.grid_mm / spacing[axis])) for axis in (0, 1))
+    coarse = _coarse(hu, factors)
+    # Slices first: [Z, Y, X], each slice contiguous.
+    steps = (spacing[2], spacing[1] * factors[1], spacing[0] * factors[0])
+    body = _body(coarse)
+    air = (coarse < settings.air_hu) & body
+    airways = find_airways(coarse, air, steps)
+    pockets = _lung_pockets(air & ~airways, coarse, steps, settings)
+    sides = _sides(pockets, body, steps)
+    if not sides.any():
+        return np.zeros(hu.shape, dtype=np.uint8)
+    closed = _closed(sides, airways, steps, settings)
+    return _outlined(hu, closed, air & (sides > 0), airways, factors, settings)
+
+
+def _coarse(hu: NDArray[np.float32], factors: tuple[int, ...]) -> NDArray[np.float32]:
+    """Return block means in the plane, as slices [Z, Y, X]; a rest at the far edges is left out."""
+    nx, ny = (hu.shape[axis] // factors[axis] for axis in (0, 1))
+    blocks = hu[: nx * factors[0], : ny * factors[1]].reshape(nx, factors[0], ny, factors[1], -1)
+    return np.ascontiguousarray(blocks.mean(axis=(1, 3), dtype=np.float32).transpose(2, 1, 0))
+
+
+def _body(coarse: NDArray[np.float32]) -> Mask:
+    """Return the body without table and outside air: the largest solid, its slices filled."""
+    solid = ndimage.binary_opening(coarse > -400.0, structure=np.ones((1, 3, 3), dtype=bool))
+    labels, count = ndimage.label(solid)
+    if count == 0:
+        return np.zeros(coarse.shape, dtype=bool)
+    largest = labels == np.bincount(labels.ravel())[1:].argmax() + 1
+    # Gaps in the body wall (skin folds, the edge of the field of view) must not let the air out.
+    closed = _close(largest, 3, 3)
+    return np.stack([ndimage.binary_fill_holes(_framed(plane))[1:-1, 1:-1] for plane in closed])
+
+
+def _framed(plane: Mask) -> Mask:
+    """Return a slice with a frame: lungs cut by the field of view are closed at the sides, not above."""
+    framed = np.pad(plane, 1)
+    rows = np.flatnonzero(plane.any(axis=1))
+    if len(rows):
+        framed[rows[0] + 1 : rows[-1] + 2, [0, -1]] = True
+    return framed
+
+
+def _lung_pockets(
+    air: Mask, coarse: NDArray[np.float32], steps: tuple[float, ...], settings: LungSettings
+) -> Mask:
+    """Return pockets of aerated lung: large enough, and no mere gas."""
+    # One opening keeps fine bridges (oesophagus, stomach wall, chest wall) from joining pockets.
+    opened = ndimage.binary_opening(air, structure=ndimage.generate_binary_structure(3, 1))
+    labels, count = ndimage.label(opened)
+    if count == 0:
+        return np.zeros(air.shape, dtype=bool)
+    voxel_ml = float(np.prod(steps)) / 1000.0
+    volumes = np.bincount(labels.ravel(), minlength=count + 1) * voxel_ml
+    means = ndimage.mean(coarse, labels, index=np.arange(count + 1))
+    keep = (volumes >= settings.least_ml) & (np.asarray(means) >= settings.gas_hu)
+    keep[0] = False
+    if not keep.any():
+        return np.zeros(air.shape, dtype=bool)
+    largest = volumes[keep].max()
+    # Beside real lungs, a pocket far below them or tiny in comparison is bowel.
+    keep &= volumes >= 0.02 * largest
+    main = int(np.flatnonzero(keep & (volumes == largest))[0])
+    lowest = np.flatnonzero((labels == main).any(axis=(1, 2)))[0]
+    slices = ndimage.find_objects(labels)
+    for label in np.flatnonzero(keep):
+        if label != main and slices[label - 1][0].stop <= lowest:
+            keep[label] = False
+    return ndimage.binary_dilation(keep[labels], mask=air)
+
+
+def _sides(pockets: Mask, body: Mask, steps: tuple[float, ...]) -> NDArray[np.uint8]:
+    """Return 1 for the right and 2 for the left lung; joined lungs are cut where they touch."""
+    sides = np.zeros(pockets.shape, dtype=np.uint8)
+    labels, count = ndimage.label(pockets)
+    columns = np.flatnonzero(body.any(axis=(0, 1)))
+    if count == 0 or not len(columns):
+        return sides
+    middle = (columns[0] + columns[-1]) / 2.0
+    for label in range(1, count + 1):
+        pocket = labels == label
+        # Joined lungs reach far to both sides of the body.
+        profile = pocket.sum(axis=(0, 1))
+        right_share = profile[: int(middle)].sum() / profile.sum()
+        if 0.15 < right_share < 0.85 and (cut := _cut(pocket, middle)) is not None:
+            sides[pocket] = cut[pocket]
+        else:
+            centre = (profile * np.arange(len(profile))).sum() / profile.sum()
+            sides[pocket] = RIGHT if centre < middle else LEFT
+    return sides
+
+
+def _cut(pocket: Mask, middle: float) -> NDArray[np.uint8] | None:
+    """Split a pocket into a right and a left part: erode until it falls apart, then grow the parts back."""
+    core = pocket
+    for _ in range(6):
+        core = ndimage.binary_erosion(core, structure=np.ones((1, 3, 3), dtype=bool))
+        labels, count = ndimage.label(core)
+        if count < 2:
+            continue
+        sizes = np.bincount(labels.ravel())[1:]
+        order = np.argsort(-sizes, kind="stable")
+        first, second = int(order[0]) + 1, int(order[1]) + 1
+        if sizes[second - 1] < 0.2 * sizes[first - 1]:
+            continue
+        centres = ndimage.center_of_mass(core, labels, [first, second])
+        right, left = (first, second) if centres[0][2] < centres[1][2] else (second, first)
+        seeds = np.zeros(pocket.shape, dtype=np.uint8)
+        seeds[labels == right], seeds[labels == left] = RIGHT, LEFT
+        nearest = ndimage.distance_transform_edt(seeds == 0, return_distances=False, return_indices=True)
+        grown: NDArray[np.uint8] = seeds[tuple(nearest)]
+        return grown
+    halves = np.full(pocket.shape, LEFT, dtype=np.uint8)
+    halves[:, :, : int(middle)] = RIGHT
+    return halves
+
+
+def _closed(
+    sides: NDArray[np.uint8], airways: Mask, steps: tuple[float, ...], settings: LungSettings
+) -> NDArray[np.uint8]:
+    """Return the lungs with vessels, and opacities up to the closing width, taken in."""
+    reach = (round(settings.closing_mm / steps[1]), round(settings.closing_mm / steps[2]))
+    closed = np.zeros(sides.shape, dtype=np.uint8)
+    for side in (RIGHT, LEFT):
+        grown = _close(sides == side, *reach)
+        filled = np.stack([_fill_small_holes(plane, settings.hole_mm2 / (steps[1] * steps[2])) for plane in grown])
+        # The other lung, and what both claim, stays as it was.
+        closed[filled & (closed == 0) & (sides != RIGHT + LEFT - side) & ~airways] = side
+    closed[sides > 0] = sides[sides > 0]
+    return closed
+
+
+def _fill_small_holes(plane: Mask, largest: float) -> Mask:
+    """Fill holes up to a size in pixels; larger ones are the heart or the dome of the diaphragm."""
+    holes, count = ndimage.label(ndimage.binary_fill_holes(plane) & ~plane)
+    if not count:
+        return plane
+    small = np.bincount(holes.ravel()) <= largest
+    small[0] = False
+    filled: Mask = plane | small[holes]
+    return filled
+
+
+def _close(planes: Mask, rows: int, columns: int) -> Mask:
+    """Return the morphological closing of each plane [Z, Y, X] by a rectangle of this reach."""
+    padded = np.pad(planes, ((0, 0), (rows, rows), (columns, columns))).astype(np.uint8)
+    for filtered in (ndimage.maximum_filter1d, ndimage.minimum_filter1d):
+        padded = filtered(padded, 2 * rows + 1, axis=1, mode="nearest")
+        padded = filtered(padded, 2 * columns + 1, axis=2, mode="nearest")
+    closed: Mask = padded[:, rows : rows + planes.shape[1], columns : columns + planes.shape[2]] > 0
+    return closed
+
+
+def _outlined(
+    hu: NDArray[np.float32],
+    closed: NDArray[np.uint8],
+    air: Mask,
+    airways: Mask,
+    factors: tuple[int, ...],
+    settings: LungSettings,
+) -> NDArray[np.uint8]:
+    """Bring the lungs to full resolution; at the border of aerated lung the voxels' own HU decide."""
+    cross = ndimage.generate_binary_structure(2, 1)[None]
+    interior = ndimage.binary_erosion(closed > 0, structure=cross)
+    opacity = (closed > 0) & ~air
+    sure = interior | opacity
+    border = ndimage.grey_dilation(closed, footprint=cross)
+    border[sure | ndimage.binary_dilation(airways, structure=cross)] = 0
+    sure_full = _full(np.where(sure, closed, 0).astype(np.uint8), hu.shape, factors)
+    border_full = _full(border, hu.shape, factors)
+    near = border_full > 0
+    sure_full[near] = np.where(hu[near] < settings.air_hu, border_full[near], 0)
+    return sure_full
+
+
+def _full(
+    coarse: NDArray[np.uint8], shape: tuple[int, ...], factors: tuple[int, ...]
+) -> NDArray[np.uint8]:
+    """Return a coarse label volume [Z, Y, X] at full resolution [X, Y, Z], slices contiguous."""
+    repeated = coarse.repeat(factors[1], axis=1).repeat(factors[0], axis=2)
+    full = np.zeros(shape[::-1], dtype=np.uint8)
+    full[:, : repeated.shape[1], : repeated.shape[2]] = repeated
+    return full.transpose(2, 1, 0)

@@ -1,0 +1,130 @@
+"""Volumes in canonical patient orientation, whatever way the source was stored."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import MapTransform
+from monai.utils import MetaKeys, SpaceKeys
+
+from covid_ct_mask_net.errors import RefusedInputError
+from covid_ct_mask_net.geometry import CANONICAL_AXES
+
+SOURCE_AFFINE = "source_affine"
+# Signs of the RAS axes that the letters stand for.
+_AXIS = {"L": (0, -1), "R": (0, 1), "P": (1, -1), "A": (1, 1), "S": (2, 1), "I": (2, -1)}
+
+
+class CanonicalOrientationd(MapTransform):
+    """Permute and flip volumes to axes L, P, S by their affine.
+
+    The first index then grows to the patient's left, the second to posterior, the third to superior. Voxels
+    are moved, never interpolated; an oblique volume goes to the nearest axes and keeps its obliqueness in
+    the affine. The source's affine stays in the meta data under ``source_affine``.
+
+    Affines are RAS+ (nibabel's convention, as ``LoadImaged`` gives them). MONAI's own ``Orientation`` is
+    not used: since 1.5.1 its letters depend on a ``space`` entry of the meta data, which flips volumes of
+    readers that do not set it.
+
+    Parameters
+    ----------
+    keys : KeysCollection
+        Entries to transform: MetaTensor (C, X, Y, Z).
+    allow_missing_keys : bool
+        Whether an entry may be absent.
+
+    Raises
+    ------
+    RefusedInputError
+        ``NIFTI_DIMENSIONS`` if a volume is not three-dimensional with one channel, ``NIFTI_AFFINE`` if its
+        affine has no inverse or a spacing of zero.
+    """
+
+    def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return the data with canonical volumes."""
+        moved = dict(data)
+        for key in self.key_iterator(moved):
+            moved[key] = to_canonical(moved[key])
+        return moved
+
+
+def to_canonical(volume: MetaTensor) -> MetaTensor:
+    """Return a volume (1, X, Y, Z) with axes L, P, S; see `CanonicalOrientationd`."""
+    _check(volume)
+    source_affine = np.asarray(volume.affine, dtype=np.float64)
+    order, signs = canonical_axes(source_affine)
+    array = volume.as_tensor().permute(0, *(1 + axis for axis in order))
+    flipped = [axis for axis in range(3) if signs[axis] < 0]
+    array = torch.flip(array, [1 + axis for axis in flipped]) if flipped else array
+    affine = _moved_affine(source_affine, order, signs, array.shape[1:])
+    meta = {**volume.meta, SOURCE_AFFINE: source_affine, MetaKeys.SPACE: SpaceKeys.RAS}
+    return MetaTensor(array, affine=torch.as_tensor(affine), meta=meta)
+
+
+def to_source(volume: MetaTensor) -> MetaTensor:
+    """Return a canonical volume on the grid of its source: the inverse of `to_canonical`."""
+    source_affine = np.asarray(volume.meta[SOURCE_AFFINE], dtype=np.float64)
+    order, signs = canonical_axes(source_affine)
+    flipped = [1 + axis for axis in range(3) if signs[axis] < 0]
+    array = torch.flip(volume.as_tensor(), flipped) if flipped else volume.as_tensor()
+    back = np.argsort(order)
+    meta = {key: value for key, value in volume.meta.items() if key != SOURCE_AFFINE}
+    return MetaTensor(
+        array.permute(0, *(1 + int(axis) for axis in back)), affine=torch.as_tensor(source_affine), meta=meta
+    )
+
+
+def canonical_axes(affine: np.ndarray) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+    """Return which source axis becomes each canonical axis, and -1 where it is flipped on the way.
+
+    Each source axis goes to the patient axis that it follows most closely, the clearest first.
+    """
+    directions = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    strength = np.abs(directions).copy()
+    patient_of = {}
+    for _ in range(3):
+        patient, source = np.unravel_index(strength.argmax(), strength.shape)
+        patient_of[int(patient)] = int(source)
+        strength[patient, :] = strength[:, source] = -1.0
+    order, signs = [], []
+    for letter in CANONICAL_AXES:
+        patient, wanted = _AXIS[letter]
+        source = patient_of[patient]
+        order.append(source)
+        signs.append(1 if directions[patient, source] * wanted > 0 else -1)
+    return (order[0], order[1], order[2]), (signs[0], signs[1], signs[2])
+
+
+def _moved_affine(
+    affine: np.ndarray, order: tuple[int, ...], signs: tuple[int, ...], shape: torch.Size
+) -> np.ndarray:
+    """Return the affine after permuting axes and flipping some of the permuted ones."""
+    change = np.zeros((4, 4))
+    change[3, 3] = 1.0
+    for axis, (source, sign) in enumerate(zip(order, signs, strict=True)):
+        change[source, axis] = sign
+        if sign < 0:
+            change[source, 3] = shape[axis] - 1
+    return affine @ change
+
+
+def _check(volume: MetaTensor) -> None:
+    if volume.ndim != 4 or volume.shape[0] != 1:
+        found = " x ".join(str(n) for n in volume.shape[1:])
+        raise RefusedInputError(
+            "NIFTI_DIMENSIONS",
+            f"The volume has {volume.shape[0]} channels of {found}; one three-dimensional volume is expected.",
+        )
+    affine = np.asarray(volume.affine, dtype=np.float64)
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+        raise RefusedInputError(
+            "NIFTI_AFFINE", "The affine of the volume has no inverse (a spacing of zero?); correct its header."
+        )
