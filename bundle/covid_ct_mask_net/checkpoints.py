@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from covid_ct_mask_net import UNTRAINED_NOTICE, __version__
-from covid_ct_mask_net.errors import UntrustedModelError
+from covid_ct_mask_net.errors import OutputError, UntrustedModelError, UsageError
 from covid_ct_mask_net.networks.classifier import CovidCTMaskNet
 from covid_ct_mask_net.networks.detector import LesionDetector
 from covid_ct_mask_net.networks.settings import ClassifierSettings, DetectorSettings
@@ -64,6 +64,11 @@ def save_checkpoint(
         Name, version, training data and notice of the model.
     detector, classifier
         The networks; at least one of them.
+
+    Raises
+    ------
+    OutputError
+        ``WEIGHTS_UNWRITTEN`` if the file cannot be written; what stood there before stays.
     """
     if detector is None and classifier is None:
         raise ValueError("A checkpoint holds a detector, a classifier or both, but was given neither.")
@@ -83,7 +88,7 @@ def save_checkpoint(
             "settings": classifier.settings.to_dict(),
             "state": state,
         }
-    torch.save(content, path)
+    _write(content, Path(path))
 
 
 def load_model(path: Path, *, manifest_required: bool = False) -> Model:
@@ -106,18 +111,13 @@ def load_model(path: Path, *, manifest_required: bool = False) -> Model:
     path = Path(path)
     sha256 = _checked_hash(path, manifest_required)
     content = _read(path)
-    detector = classifier = None
-    if "detector" in content:
-        part = content["detector"]
-        detector = LesionDetector(DetectorSettings.from_dict(part["settings"]))
-        _load(detector, part["state"], path)
-    if "classifier" in content:
-        part = content["classifier"]
-        classifier = CovidCTMaskNet(
-            DetectorSettings.from_dict(part["trunk"]), ClassifierSettings.from_dict(part["settings"])
-        )
-        _load(classifier, part["state"], path)
-    return Model(detector, classifier, ModelReport(sha256=sha256, **content["card"]))
+    try:
+        return _build(content, sha256, path)
+    except (KeyError, TypeError, ValueError, AttributeError, UsageError) as error:
+        # Parts are missing, or settings are unknown or of the wrong type: written by another program.
+        raise UntrustedModelError(
+            "WEIGHTS_MISMATCH", f"{path.name} does not describe its networks as this version does."
+        ) from error
 
 
 def load_classifier(path: Path) -> CovidCTMaskNet:
@@ -202,6 +202,36 @@ def _checked_hash(path: Path, manifest_required: bool) -> str:
             f"{path.name} has no {MANIFEST_NAME} beside it; weights are used only if their hash is listed.",
         )
     return sha256
+
+
+def _write(content: Mapping[str, Any], path: Path) -> None:
+    """Write a file whole or not at all: a run that is cut off leaves the last checkpoint as it was."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        torch.save(content, partial)
+        partial.replace(path)
+    except (OSError, RuntimeError) as error:
+        partial.unlink(missing_ok=True)
+        raise OutputError(
+            "WEIGHTS_UNWRITTEN",
+            f"The checkpoint {path.name} could not be written; see that its folder exists, is writable "
+            "and has room.",
+        ) from error
+
+
+def _build(content: Mapping[str, Any], sha256: str, path: Path) -> Model:
+    detector = classifier = None
+    if "detector" in content:
+        part = content["detector"]
+        detector = LesionDetector(DetectorSettings.from_dict(part["settings"]))
+        _load(detector, part["state"], path)
+    if "classifier" in content:
+        part = content["classifier"]
+        classifier = CovidCTMaskNet(
+            DetectorSettings.from_dict(part["trunk"]), ClassifierSettings.from_dict(part["settings"])
+        )
+        _load(classifier, part["state"], path)
+    return Model(detector, classifier, ModelReport(sha256=sha256, **content["card"]))
 
 
 def _read(path: Path) -> Mapping[str, Any]:

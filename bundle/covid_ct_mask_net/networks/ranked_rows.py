@@ -27,6 +27,11 @@ def ranked_rows(network: FasterRCNN, regions: Regions, count: int) -> Tensor:
         Box head outputs of the slices.
     count : int
         N, how many rows a slice gets; see `fill_rows` for slices with fewer regions.
+
+    Notes
+    -----
+    Where the network gives no numbers, neither do the rows: filters and NMS would drop what is not finite
+    and leave an answer that looks sound.
     """
     heads = network.roi_heads
     proposals_per_slice = [len(boxes) for boxes in regions.proposals]
@@ -37,6 +42,9 @@ def ranked_rows(network: FasterRCNN, regions: Regions, count: int) -> Tensor:
     for slice_scores, slice_boxes, slice_deltas, size in zip(
         scores, boxes, deltas, regions.image_sizes, strict=True
     ):
+        if not (len(slice_scores) and slice_scores.isfinite().all() and slice_deltas.isfinite().all()):
+            rows.append(slice_scores.new_full((count, ROW_WIDTH), torch.nan))
+            continue
         kept = _rank(slice_scores, slice_boxes, size, heads.score_thresh, heads.nms_thresh, count)
         lesion_scores = slice_scores[:, 1:].reshape(-1, 1)
         lesion_deltas = slice_deltas.reshape(len(slice_scores), -1, 4)[:, 1:].reshape(-1, 4)

@@ -134,6 +134,17 @@ class DetectorSettings(_Settings):
         """Number of FPN levels."""
         return 1 if self.light else STAGE_COUNT
 
+    @property
+    def trunk(self) -> tuple[object, ...]:
+        """Settings that proposals of a slice depend on besides the weights and the NMS threshold.
+
+        Two networks that agree here may share a trunk, however their heads, sampling and thresholds differ.
+        """
+        return (
+            self.backbone, self.truncation, self.anchor_sizes, self.anchor_ratios, self.image_min_size,
+            self.image_max_size, self.image_mean, self.image_std, self.rpn_top_testing,
+        )  # fmt: skip
+
 
 @dataclass(frozen=True)
 class ClassifierSettings(_Settings):

@@ -112,7 +112,7 @@ class SliceModel(nn.Module):
 def _common_trunk(detector: LesionDetector, classifier: CovidCTMaskNet) -> Shared:
     """Compare settings and weights of the two trunks."""
     same_settings = (
-        detector.settings == classifier.detector_settings
+        detector.settings.trunk == classifier.detector_settings.trunk
         and classifier.settings.rpn_nms == detector.settings.rpn_nms
     )
     if not same_settings or not all(
