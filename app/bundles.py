@@ -28,7 +28,9 @@ def find_bundle(path: Path | None) -> Path:
         return bundle_root()
     if (path / _METADATA).is_file():
         return path
-    inside = [child for child in sorted(path.iterdir()) if (child / _METADATA).is_file()] if path.is_dir() else []
+    inside = (
+        [child for child in sorted(path.iterdir()) if (child / _METADATA).is_file()] if path.is_dir() else []
+    )
     if len(inside) == 1:
         return inside[0]
     found = f"{len(inside)} bundles" if inside else "no bundle"

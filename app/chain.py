@@ -18,13 +18,13 @@ from monai.transforms import LoadImage
 
 from covid_ct_mask_net import assemble
 from covid_ct_mask_net.app import intake, series_selection, volume
-from covid_ct_mask_net.app.limits import Limits
-from covid_ct_mask_net.app.outlines import outlines_from_linked_lesions
+from covid_ct_mask_net.app.outlines import SliceOutline, outline_lesions
 from covid_ct_mask_net.app.result_set import write_result_set
 from covid_ct_mask_net.app.structured_report import write_sr
 from covid_ct_mask_net.app.study_job import StudyJob, counted
 from covid_ct_mask_net.declining import declined, declining_cause
-from covid_ct_mask_net.errors import CovidCTMaskNetError, OutputError
+from covid_ct_mask_net.errors import CovidCTMaskNetError
+from covid_ct_mask_net.identifiers import pseudonym
 from covid_ct_mask_net.pipeline import VolumePipeline
 from covid_ct_mask_net.postprocessing import SourceKeyd, canonical_grid, nifti_result
 from covid_ct_mask_net.results import StudyResult
@@ -107,7 +107,6 @@ class StudyChain:
             return
         selection = series_selection.select(job.study, self.rules)
         job.source = dataclasses.replace(job.source, series=selection.reports)
-        job.volume = None
         job.data["series"] = selection.required()
 
     def load(self, job: StudyJob) -> None:
@@ -155,7 +154,8 @@ class StudyChain:
         with job.timed("report"):
             result = self._result(job)
             files: dict[str, bytes] = {"result.json": result.to_json().encode()}
-            if job.study is not None:
+            # A study whose files name several patients gets no report: whose record would it go to?
+            if job.study is not None and job.study.refusal is None:
                 files["sr.dcm"] = self._structured_report(job, result)
             write_result_set(self.output, result.pseudonym, files)
         job.result = result
@@ -177,10 +177,13 @@ class StudyChain:
 
     def _structured_report(self, job: StudyJob, result: StudyResult) -> bytes:
         headers = _report_headers(job)
-        outlines: Sequence[object] = ()
+        outlines: tuple[SliceOutline, ...] = ()
         if job.error is None and job.volume is not None:
-            outlines = outlines_from_linked_lesions(
-                job.data["outcome"].linked, canonical_grid(job.data["volume"]), job.volume.headers
+            outlines = outline_lesions(
+                job.data["outcome"].linked,
+                canonical_grid(job.data["volume"]),
+                job.volume.headers,
+                job.volume.frame_numbers,
             )
         return write_sr(result, headers, outlines)
 
@@ -207,9 +210,7 @@ def nifti_jobs(paths: Sequence[Path]) -> Iterator[StudyJob]:
     for path in paths:
         key = str(SourceKeyd("volume")({"volume": str(path)})["source_key"])
         yield StudyJob(
-            source=assemble.Source(
-                pseudonym=assemble_pseudonym(key), kind="nifti", key=key, files={"accepted": 1}
-            ),
+            source=assemble.Source(pseudonym=pseudonym(key), kind="nifti", key=key, files={"accepted": 1}),
             nifti=path,
         )
 

@@ -167,6 +167,8 @@ def _nifti_volumes(inputs: Sequence[Path]) -> tuple[Path, ...]:
     for path in inputs:
         candidates = path.rglob("*") if path.is_dir() else [path]
         volumes |= {
-            c.resolve() for c in candidates if c.name.endswith(NIFTI_SUFFIXES) and c.is_file() and not c.is_symlink()
+            c.resolve()
+            for c in candidates
+            if c.name.endswith(NIFTI_SUFFIXES) and c.is_file() and not c.is_symlink()
         }
     return tuple(sorted(volumes))

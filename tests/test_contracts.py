@@ -74,9 +74,7 @@ def test_input_is_not_checked_by_assert(part: str, path: Path) -> None:
 
 def test_every_module_has_its_test_file() -> None:
     tests = {path.name for path in (ROOT / "tests").rglob("test_*.py")}
-    modules = {
-        path for _, path in SOURCES if path.name not in ("__init__.py", "__main__.py")
-    }
+    modules = {path for _, path in SOURCES if path.name not in ("__init__.py", "__main__.py")}
     missing = sorted(str(p.relative_to(ROOT)) for p in modules if f"test_{p.name}" not in tests)
     assert not missing, f"modules without a test file: {missing}"
 

@@ -45,7 +45,7 @@ _ANCHOR_MODULES = ("models.mask_net.rpn", "models.mask_net.rpn_segmentation")
 # What unpickling a damaged file can end in; none of it says more than that the file is damaged.
 _DAMAGE = (
     pickle.UnpicklingError, EOFError, AttributeError, ImportError, IndexError, KeyError, TypeError, ValueError,
-    OverflowError, RecursionError, MemoryError, NotImplementedError, struct.error, zipfile.BadZipFile,
+    OverflowError, RuntimeError, MemoryError, OSError, struct.error, zipfile.BadZipFile,
 )  # fmt: skip
 
 
@@ -106,7 +106,7 @@ class LegacyFile:
             raise _unreadable(self.name)
         try:
             data = self._read_storage(stored.storage, stored.length * size)
-        except (*_DAMAGE, OSError) as error:
+        except _DAMAGE as error:
             raise _unreadable(self.name) from error
         if len(data) != stored.length * size:
             raise _unreadable(self.name)

@@ -38,7 +38,9 @@ class CheckHounsfieldd(MapTransform):
         in a volume that was windowed to 0..255).
     """
 
-    def __init__(self, keys: KeysCollection, padding_hu: float = 30000.0, allow_missing_keys: bool = False) -> None:
+    def __init__(
+        self, keys: KeysCollection, padding_hu: float = 30000.0, allow_missing_keys: bool = False
+    ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.padding_hu = padding_hu
 
@@ -102,5 +104,3 @@ class WindowHounsfieldd(MapTransform):
         for key in self.key_iterator(windowed):
             windowed[key] = self.scale(windowed[key])
         return windowed
-
-

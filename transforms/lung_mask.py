@@ -69,7 +69,9 @@ class LungMaskd(MapTransform):
             lungs = segment_lungs(volume[0].numpy(), affine)
             masked[WARNINGS] = (*masked.get(WARNINGS, ()), *self.check(lungs, affine))
             masked[self.mask_key] = MetaTensor(
-                torch.from_numpy(lungs)[None], affine=volume.affine, meta=dict(volume.meta)
+                torch.from_numpy(lungs)[None],
+                affine=volume.affine,
+                meta={k: v for k, v in volume.meta.items() if k != "affine"},
             )
         return masked
 

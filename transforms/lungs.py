@@ -195,7 +195,9 @@ def _closed(
     closed = np.zeros(sides.shape, dtype=np.uint8)
     for side in (RIGHT, LEFT):
         grown = _close(sides == side, *reach)
-        filled = np.stack([_fill_small_holes(plane, settings.hole_mm2 / (steps[1] * steps[2])) for plane in grown])
+        filled = np.stack(
+            [_fill_small_holes(plane, settings.hole_mm2 / (steps[1] * steps[2])) for plane in grown]
+        )
         # The other lung, and what both claim, stays as it was.
         closed[filled & (closed == 0) & (sides != RIGHT + LEFT - side) & ~airways] = side
     closed[sides > 0] = sides[sides > 0]
@@ -245,9 +247,7 @@ def _outlined(
     return sure_full
 
 
-def _full(
-    coarse: NDArray[np.uint8], shape: tuple[int, ...], factors: tuple[int, ...]
-) -> NDArray[np.uint8]:
+def _full(coarse: NDArray[np.uint8], shape: tuple[int, ...], factors: tuple[int, ...]) -> NDArray[np.uint8]:
     """Return a coarse label volume [Z, Y, X] at full resolution [X, Y, Z], slices contiguous."""
     repeated = coarse.repeat(factors[1], axis=1).repeat(factors[0], axis=2)
     full = np.zeros(shape[::-1], dtype=np.uint8)

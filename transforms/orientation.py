@@ -65,7 +65,8 @@ def to_canonical(volume: MetaTensor) -> MetaTensor:
     flipped = [axis for axis in range(3) if signs[axis] < 0]
     array = torch.flip(array, [1 + axis for axis in flipped]) if flipped else array
     affine = _moved_affine(source_affine, order, signs, array.shape[1:])
-    meta = {**volume.meta, SOURCE_AFFINE: source_affine, MetaKeys.SPACE: SpaceKeys.RAS}
+    meta = {k: v for k, v in volume.meta.items() if k != MetaKeys.AFFINE}
+    meta |= {SOURCE_AFFINE: source_affine, MetaKeys.SPACE: SpaceKeys.RAS}
     return MetaTensor(array, affine=torch.as_tensor(affine), meta=meta)
 
 
@@ -76,7 +77,7 @@ def to_source(volume: MetaTensor) -> MetaTensor:
     flipped = [1 + axis for axis in range(3) if signs[axis] < 0]
     array = torch.flip(volume.as_tensor(), flipped) if flipped else volume.as_tensor()
     back = np.argsort(order)
-    meta = {key: value for key, value in volume.meta.items() if key != SOURCE_AFFINE}
+    meta = {key: value for key, value in volume.meta.items() if key not in (SOURCE_AFFINE, MetaKeys.AFFINE)}
     return MetaTensor(
         array.permute(0, *(1 + int(axis) for axis in back)), affine=torch.as_tensor(source_affine), meta=meta
     )
@@ -126,5 +127,6 @@ def _check(volume: MetaTensor) -> None:
     affine = np.asarray(volume.affine, dtype=np.float64)
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
         raise RefusedInputError(
-            "NIFTI_AFFINE", "The affine of the volume has no inverse (a spacing of zero?); correct its header."
+            "NIFTI_AFFINE",
+            "The affine of the volume has no inverse (a spacing of zero?); correct its header.",
         )

@@ -45,7 +45,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="checkpoint to use instead of the bundle's; its hash must be listed in MANIFEST.sha256 beside "
         'it. "untrained" takes seeded random weights',
     )
-    parser.add_argument("--device", metavar="NAME", help="cpu, cuda or cuda:N (default: a GPU if there is one)")
+    parser.add_argument(
+        "--device", metavar="NAME", help="cpu, cuda or cuda:N (default: a GPU if there is one)"
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress bars and no table")
     parser.add_argument("--debug", action="store_true", help="tracebacks in the log; they may name paths")
     parser.set_defaults(run=run)

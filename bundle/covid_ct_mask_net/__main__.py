@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from types import ModuleType
 
 from covid_ct_mask_net import RESEARCH_NOTICE, __version__
-from covid_ct_mask_net.errors import CovidCTMaskNetError, ExitCode
+from covid_ct_mask_net.errors import CovidCTMaskNetError
 
 COMMANDS = (
     "covid_ct_mask_net.app.commands.triage",

@@ -94,9 +94,7 @@ class SliceInferer(Inferer):
             output.boxes.tolist(), output.labels.tolist(), output.scores.tolist(), cropped, strict=True
         ):
             if mask.any():
-                instances.append(
-                    LesionInstance(index, labels[label], float(score), tuple(box), offset, mask)
-                )
+                instances.append(LesionInstance(index, labels[label], float(score), tuple(box), offset, mask))
         first, second, third = logits.tolist()
         p_first, p_second, p_third = torch.softmax(logits, 0).tolist()
         return SliceEvidence(index, (first, second, third), (p_first, p_second, p_third), tuple(instances))

@@ -95,7 +95,7 @@ class TriageVolumed(Transform):
         lesion_mask = MetaTensor(
             label_map,
             affine=volume.affine,
-            meta=dict(volume.meta),
+            meta={k: v for k, v in volume.meta.items() if k != "affine"},
             applied_operations=list(volume.applied_operations),
         )
         return {**data, "outcome": outcome, "lesion_mask": lesion_mask}
@@ -212,4 +212,3 @@ def _geometry(volume: MetaTensor | None) -> GeometryReport | None:
 def lps_axis_codes(affine: Any) -> str:
     """Return the direction in which each voxel index grows, as letters of R L A P I S."""
     return "".join(nibabel.aff2axcodes(affine))
-

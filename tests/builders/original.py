@@ -122,7 +122,9 @@ def write_original(
 class OriginalClassifier:
     """Rows and logits of one slice by the documented rules, from weights under the old names."""
 
-    def __init__(self, state: OrderedDict[str, Tensor], backbone: str, truncation: int, min_size: int) -> None:
+    def __init__(
+        self, state: OrderedDict[str, Tensor], backbone: str, truncation: int, min_size: int
+    ) -> None:
         self.state, self.backbone, self.min_size = state, backbone, min_size
         self.stages = list(range(1, 5 - truncation))
         self.count = state["s2new.fc_scores.weight"].shape[1] // 5
@@ -237,9 +239,7 @@ class OriginalClassifier:
 
 
 def _anchors(rows: int, columns: int, step_y: int, step_x: int) -> Tensor:
-    shapes = [
-        (size / math.sqrt(ratio), size * math.sqrt(ratio)) for ratio in RATIOS for size in SIZES
-    ]
+    shapes = [(size / math.sqrt(ratio), size * math.sqrt(ratio)) for ratio in RATIOS for size in SIZES]
     cell = torch.tensor([(-w / 2, -h / 2, w / 2, h / 2) for w, h in shapes]).round()
     y, x = torch.meshgrid(torch.arange(rows) * step_y, torch.arange(columns) * step_x, indexing="ij")
     corners = torch.stack([x, y, x, y], -1).reshape(-1, 1, 4)

@@ -35,7 +35,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "old", nargs="+", type=Path, metavar="OLD.pth", help="file to convert; or a segmentation and a classifier"
+        "old",
+        nargs="+",
+        type=Path,
+        metavar="OLD.pth",
+        help="file to convert; or a segmentation and a classifier",
     )
     parser.add_argument("new", type=Path, metavar="NEW.pt", help="checkpoint to write; replaced if it exists")
     parser.add_argument(
@@ -44,7 +48,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         default="merge",
         help="what a detector with one lesion class was trained on; the weights do not tell (default: merge)",
     )
-    parser.add_argument("--name", metavar="TEXT", help="name of the model in results (default: its architecture)")
+    parser.add_argument(
+        "--name", metavar="TEXT", help="name of the model in results (default: its architecture)"
+    )
     parser.add_argument("--trained-on", metavar="TEXT", help="training data, for results")
     parser.set_defaults(run=run)
 

@@ -119,7 +119,7 @@ def _checked(values: ArrayLike, true: ArrayLike) -> tuple[Floats, NDArray[np.int
     if table.ndim != 2 or truth.shape != (len(table),) or not len(table):
         raise UsageError(
             "PREDICTIONS",
-            f"Scores have shape {table.shape} and classes {truth.shape}; (n, classes) and (n,) with n > 0 were "
-            "expected.",
+            f"Scores have shape {table.shape} and classes {truth.shape}; (n, classes) and (n,) with n > 0 "
+            "were expected.",
         )
     return table, truth

@@ -83,7 +83,7 @@ class LesionDetector(MaskRCNN):
         if self.training:
             # torchvision writes resized boxes into the targets; the caller's stay as they were.
             copies = None if targets is None else [dict(target) for target in targets]
-            return cast(dict[str, Tensor], super().forward(list(images), copies))
+            return cast("dict[str, Tensor]", super().forward(list(images), copies))
         detections: dict[int, dict[str, Tensor]] = {}
         for group in passes(self.transform, images):
             regions = compute_regions(self, [images[index] for index in group])
@@ -93,7 +93,7 @@ class LesionDetector(MaskRCNN):
     def detect(self, regions: Regions) -> list[dict[str, Tensor]]:
         """Return the detections of slices whose regions are known, masks pasted into the slices."""
         return cast(
-            list[dict[str, Tensor]],
+            "list[dict[str, Tensor]]",
             self.transform.postprocess(
                 self._outline(regions, self.settings.roi_score), regions.image_sizes, regions.original_sizes
             ),
@@ -102,9 +102,7 @@ class LesionDetector(MaskRCNN):
     def outline_in_slices(self, regions: Regions, min_score: float) -> list[dict[str, Tensor]]:
         """Return detections from a score on: boxes in pixels of the slices as given, masks (n, 1, 28, 28)."""
         found = self._outline(regions, min_score)
-        for detection, size, original in zip(
-            found, regions.image_sizes, regions.original_sizes, strict=True
-        ):
+        for detection, size, original in zip(found, regions.image_sizes, regions.original_sizes, strict=True):
             detection["boxes"] = resize_boxes(detection["boxes"], list(size), list(original))
         return found
 

@@ -36,7 +36,11 @@ class SliceTransform(GeneralizedRCNNTransform):
         if scale == 1.0:
             return image, target
         image = functional.interpolate(
-            image[None], scale_factor=scale, mode="bilinear", align_corners=False, recompute_scale_factor=False
+            image[None],
+            scale_factor=scale,
+            mode="bilinear",
+            align_corners=False,
+            recompute_scale_factor=False,
         )[0]
         if target is not None:
             target["boxes"] = resize_boxes(target["boxes"], [height, width], list(image.shape[-2:]))

@@ -12,9 +12,7 @@ from covid_ct_mask_net.triage.label_map import slices_first
 from covid_ct_mask_net.triage.regions import SIDE_VALUES, LungRegions
 
 
-def measure_involvement(
-    regions: LungRegions, lesions: NDArray[np.uint8], grid: CanonicalGrid
-) -> Involvement:
+def measure_involvement(regions: LungRegions, lesions: NDArray[np.uint8], grid: CanonicalGrid) -> Involvement:
     """Return lung and lesion volumes.
 
     Lesion voxels count as lung: consolidation is lung tissue, whether or not the lung mask reached it.
@@ -68,5 +66,3 @@ def _region(counts: NDArray[np.int64], voxel_ml: float) -> RegionInvolvement:
         lesion_ml=round(lesion, 3),
         percent=round(100.0 * lesion / lung, 3) if lung else 0.0,
     )
-
-

@@ -140,7 +140,9 @@ def link(
     lesions = [LinkedLesion(group[0].lesion_class, tuple(group)) for group in members]
     voxel_ml = voxel_volume_ml(grid.affine)
     volumes = [lesion_voxel_count(lesion) * voxel_ml for lesion in lesions]
-    ranked = sorted(zip(volumes, lesions, strict=True), key=lambda item: (-item[0], _position(item[1].instances[0])))
+    ranked = sorted(
+        zip(volumes, lesions, strict=True), key=lambda item: (-item[0], _position(item[1].instances[0]))
+    )
     return tuple(lesion for volume, lesion in ranked if volume >= rules.min_volume_ml)
 
 
@@ -156,7 +158,9 @@ def slice_masks(lesion: LinkedLesion) -> dict[int, tuple[tuple[int, int], NDArra
         union = np.zeros((bottom - top, right - left), dtype=bool)
         for instance in group:
             row, column = instance.offset[0] - top, instance.offset[1] - left
-            union[row : row + instance.mask.shape[0], column : column + instance.mask.shape[1]] |= instance.mask
+            union[row : row + instance.mask.shape[0], column : column + instance.mask.shape[1]] |= (
+                instance.mask
+            )
         masks[index] = ((top, left), union)
     return masks
 

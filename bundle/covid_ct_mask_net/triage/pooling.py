@@ -112,7 +112,13 @@ class SharePositive(PoolingRule):
         return "share of the lung slices of each class"
 
 
-_RULES = {"mean": Mean, "top_k_mean": TopKMean, "max": Max, "noisy_or": NoisyOr, "share_positive": SharePositive}
+_RULES = {
+    "mean": Mean,
+    "top_k_mean": TopKMean,
+    "max": Max,
+    "noisy_or": NoisyOr,
+    "share_positive": SharePositive,
+}
 
 
 def pooling_rule(name: str, settings: Mapping[str, Any] | None = None) -> PoolingRule:
@@ -128,7 +134,9 @@ def pooling_rule(name: str, settings: Mapping[str, Any] | None = None) -> Poolin
     try:
         rule: PoolingRule = _RULES[name](**(settings or {}))
     except TypeError as error:
-        raise UsageError("SETTING", f"The pooling rule {name} does not take {sorted(settings or {})}.") from error
+        raise UsageError(
+            "SETTING", f"The pooling rule {name} does not take {sorted(settings or {})}."
+        ) from error
     return rule
 
 

@@ -27,7 +27,9 @@ class LungRegions:
         self.lungs = lungs
         slices = slices_first(lungs)
         self._columns = {value: (slices == value).any(axis=1).sum(axis=0) for value in SIDE_VALUES.values()}
-        self._bounds = {side: _thirds((slices == value).any(axis=(1, 2))) for side, value in SIDE_VALUES.items()}
+        self._bounds = {
+            side: _thirds((slices == value).any(axis=(1, 2))) for side, value in SIDE_VALUES.items()
+        }
 
     @property
     def sides(self) -> tuple[Side, ...]:

@@ -23,7 +23,13 @@ from covid_ct_mask_net.results import (
 )
 from covid_ct_mask_net.triage.involvement import measure_involvement
 from covid_ct_mask_net.triage.label_map import label_map
-from covid_ct_mask_net.triage.lesions import LesionRules, LinkedLesion, accepted_instances, lesion_voxels, link
+from covid_ct_mask_net.triage.lesions import (
+    LesionRules,
+    LinkedLesion,
+    accepted_instances,
+    lesion_voxels,
+    link,
+)
 from covid_ct_mask_net.triage.pooling import PoolingRule
 from covid_ct_mask_net.triage.priority import PriorityRules, prioritise
 from covid_ct_mask_net.triage.regions import SIDE_VALUES, LungRegions

@@ -1,0 +1,70 @@
+"""UIDs of the DICOM results: the same input and model give the same ones.
+
+A second run over a study thus replaces the results of the first in an archive instead of doubling them; other
+slices, another model or another version give new ones, because the content is another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from covid_ct_mask_net import __version__
+from covid_ct_mask_net.identifiers import derive_uid
+
+
+@dataclass(frozen=True)
+class ResultUids:
+    """Derives the UIDs of one result set.
+
+    Attributes
+    ----------
+    study_instance_uid
+        Study of the source and of the results.
+    source
+        What else the results depend on: sorted series and instance UIDs of the source, model hash, version.
+    """
+
+    study_instance_uid: str
+    source: tuple[str, ...]
+
+    @classmethod
+    def of(
+        cls,
+        study_instance_uid: str,
+        instances: Iterable[tuple[str, str]],
+        model_sha256: str,
+        version: str = __version__,
+    ) -> ResultUids:
+        """Return the UIDs of a result set.
+
+        Parameters
+        ----------
+        study_instance_uid : str
+            Study of the source.
+        instances : iterable of (str, str)
+            Series Instance UID and SOP Instance UID of each source instance, in any order.
+        model_sha256 : str
+            Hash of the weights; empty without a model.
+        version : str
+            Version of the software.
+        """
+        ordered = sorted(set(instances))
+        return cls(study_instance_uid, (*(uid for pair in ordered for uid in pair), model_sha256, version))
+
+    def series(self, kind: str) -> str:
+        """Return the Series Instance UID of the results of a kind, for example ``"sr"``."""
+        return derive_uid(self.study_instance_uid, *self.source, "series", kind)
+
+    def instance(self, kind: str, number: int = 1) -> str:
+        """Return the SOP Instance UID of the ``number``-th object of a kind."""
+        return derive_uid(self.study_instance_uid, *self.source, "instance", kind, str(number))
+
+    def tracking(self, kind: str) -> str:
+        """Return the Tracking Unique Identifier of something reported that is not a lesion."""
+        return derive_uid(self.study_instance_uid, *self.source, "tracking", kind)
+
+
+def device_uid(model_sha256: str, version: str = __version__) -> str:
+    """Return the Device UID of the software with these weights; a retrained model is another device."""
+    return derive_uid("device", model_sha256, version)

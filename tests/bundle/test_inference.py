@@ -1,0 +1,149 @@
+"""From slices to evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torchvision.models.detection.roi_heads import paste_masks_in_image
+
+from builders.networks import random_slices, small_model
+from covid_ct_mask_net.errors import NotAssessableError, UsageError
+from covid_ct_mask_net.evidence import SliceEvidence
+from covid_ct_mask_net.inference import SliceInferer, crop_masks, prepare_volume, single_volume
+from covid_ct_mask_net.labels import LesionClass
+from covid_ct_mask_net.networks.slice_model import SliceModel
+
+SLICES = torch.stack(random_slices(*[(70, 90)] * 5))
+INDICES = [3, 4, 5, 8, 9]
+
+
+@pytest.fixture(scope="module")
+def model() -> SliceModel:
+    networks = small_model(roi_score=0.2, detections=10)
+    assert networks.detector is not None
+    assert networks.classifier is not None
+    return SliceModel(networks.detector, networks.classifier, min_score=0.2).eval()
+
+
+def _drawn(cropped: Sequence, shape: tuple[int, int]) -> np.ndarray:
+    whole = np.zeros((len(cropped), *shape), bool)
+    for slice_mask, ((row, column), mask) in zip(whole, cropped, strict=True):
+        slice_mask[row : row + mask.shape[0], column : column + mask.shape[1]] = mask
+    return whole
+
+
+@pytest.mark.parametrize("threshold", [0.1, 0.5, 0.9])
+def test_cropped_masks_are_those_of_torchvision(threshold: float) -> None:
+    generator = torch.Generator().manual_seed(1)
+    shape = (60, 80)
+    corners = torch.rand(200, 2, 2, generator=generator) * torch.tensor([80.0, 60.0])
+    boxes = torch.cat([corners.amin(1), corners.amax(1)], 1)
+    boxes[:40, :2] = 0.0  # reach over the border once the padding is added
+    boxes[40:80, 2:] = torch.tensor([80.0, 60.0])
+    boxes[80:90, 2:] = boxes[80:90, :2]  # no extent
+    masks = torch.rand(200, 1, 28, 28, generator=generator)
+    expected = (paste_masks_in_image(masks, boxes, shape)[:, 0] > threshold).numpy()
+    cropped = crop_masks(masks, boxes, shape, threshold)
+    assert np.array_equal(_drawn(cropped, shape), expected)
+    assert expected.any()
+    for ((row, column), mask), box in zip(cropped, boxes.tolist(), strict=True):
+        assert row >= 0
+        assert column >= 0
+        assert row + mask.shape[0] <= shape[0]
+        assert column + mask.shape[1] <= shape[1]
+        assert mask.size <= 1.2 * (box[2] - box[0] + 3) * (box[3] - box[1] + 3), "small, not slice-sized"
+
+
+def test_no_detection_no_mask() -> None:
+    assert crop_masks(torch.zeros(0, 1, 28, 28), torch.zeros(0, 4), (60, 80), 0.5) == []
+
+
+def _same(first: SliceEvidence, second: SliceEvidence) -> bool:
+    return (first.slice_index, first.logits, first.probabilities) == (
+        second.slice_index, second.logits, second.probabilities,
+    ) and all(
+        (a.lesion_class, a.score, a.box, a.offset) == (b.lesion_class, b.score, b.box, b.offset)
+        and np.array_equal(a.mask, b.mask)
+        for a, b in zip(first.instances, second.instances, strict=True)
+    )  # fmt: skip
+
+
+def test_evidence_does_not_depend_on_the_batch_size(model: SliceModel) -> None:
+    whole = SliceInferer(batch_size=8, mask_threshold=0.5)(SLICES, model, INDICES)
+    parts = SliceInferer(batch_size=2, mask_threshold=0.5)(SLICES, model, INDICES)
+    assert [evidence.slice_index for evidence in whole] == INDICES
+    assert all(_same(a, b) for a, b in zip(whole, parts, strict=True))
+    assert any(evidence.instances for evidence in whole)
+
+
+def test_evidence_says_what_the_network_says(model: SliceModel) -> None:
+    evidence = SliceInferer(batch_size=4, mask_threshold=0.5)(SLICES[:1], model, [7])[0]
+    (output,) = model(SLICES[:1])
+    assert evidence.logits == tuple(output.logits.double().tolist())
+    assert sum(evidence.probabilities) == pytest.approx(1.0, abs=1e-12)
+    assert np.argmax(evidence.probabilities) == int(output.logits.argmax())
+    pasted = paste_masks_in_image(output.masks, output.boxes, (70, 90))[:, 0] > 0.5
+    drawn = [mask for mask in pasted.numpy() if mask.any()]
+    assert len(evidence.instances) == len(drawn)
+    for instance, mask in zip(evidence.instances, drawn, strict=True):
+        assert np.array_equal(_drawn([(instance.offset, instance.mask)], (70, 90))[0], mask)
+        assert instance.slice_index == 7
+        assert instance.lesion_class in (LesionClass.GROUND_GLASS_OPACITY, LesionClass.CONSOLIDATION)
+    scores = [instance.score for instance in evidence.instances]
+    assert scores == sorted(scores, reverse=True)
+
+
+def test_progress_counts_slices(model: SliceModel) -> None:
+    done: list[int] = []
+    SliceInferer(batch_size=2, mask_threshold=0.5)(SLICES, model, INDICES, done.append)
+    assert done == [2, 2, 1]
+    assert SliceInferer(batch_size=2, mask_threshold=0.5)(SLICES[:0], model, []) == []
+
+
+def test_a_network_without_numbers_is_not_believed() -> None:
+    networks = small_model()
+    assert networks.detector is not None
+    assert networks.classifier is not None
+    networks.classifier.state_dict()["rpn.head.conv.0.0.weight"].fill_(torch.nan)
+    broken = SliceModel(networks.detector, networks.classifier, min_score=0.5).eval()
+    with pytest.raises(NotAssessableError) as caught:
+        SliceInferer(batch_size=2, mask_threshold=0.5)(SLICES, broken, INDICES)
+    assert caught.value.code == "MODEL_NON_FINITE"
+    assert "slice 3" in caught.value.sentence
+
+
+def _of_mask_type(mask_type: str) -> SliceModel:
+    networks = small_model(mask_type=mask_type, roi_score=0.0)
+    assert networks.detector is not None
+    assert networks.classifier is not None
+    return SliceModel(networks.detector, networks.classifier, min_score=0.0).eval()
+
+
+def test_mask_type_ggo_finds_ggo_and_merge_is_refused() -> None:
+    inferer = SliceInferer(batch_size=2, mask_threshold=0.1)
+    evidence = inferer(SLICES[:1], _of_mask_type("ggo"), [0])[0]
+    assert {i.lesion_class for i in evidence.instances} == {LesionClass.GROUND_GLASS_OPACITY}
+    with pytest.raises(UsageError, match="mask type merge") as caught:
+        inferer(SLICES[:1], _of_mask_type("merge"), [0])
+    assert caught.value.code == "MASK_TYPE"
+
+
+def test_batch_size_is_checked() -> None:
+    with pytest.raises(UsageError, match="batch size is 0"):
+        SliceInferer(batch_size=0, mask_threshold=0.5)
+
+
+def test_volumes_are_taken_apart_for_monai() -> None:
+    volume: dict[str, Tensor] = {"slices": SLICES, "slice_indices": torch.tensor(INDICES)}
+    assert single_volume([volume]) is volume
+    with pytest.raises(UsageError, match="2 volumes"):
+        single_volume([volume, volume])
+    slices, target, arguments, named = prepare_volume(volume, torch.device("cpu"), False)
+    assert slices is SLICES
+    assert target is None
+    assert arguments == (INDICES,)
+    assert named == {}

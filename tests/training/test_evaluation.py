@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from builders.run_folders import make_classifier_run
+from covid_ct_mask_net.labels import SLICE_CLASS_NAMES, MaskType
+from covid_ct_mask_net.training.evaluation import DetectionReport, classification_report
+from covid_ct_mask_net.training.runs import read_run
+from covid_ct_mask_net.training.targets import detection_target
+
+
+def test_a_classifier_is_reported_by_slice_scan_and_patient(tmp_path: Path) -> None:
+    run = read_run(make_classifier_run(tmp_path))
+    report = classification_report(
+        run.predictions["test"], SLICE_CLASS_NAMES,
+        validation=run.predictions["validation"], prevalence=[0.9, 0.05, 0.05],
+    )  # fmt: skip
+    assert (report["slices"]["count"], report["scans"]["count"], report["patients"]["count"]) == (60, 12, 12)
+    accuracy = report["slices"]["accuracy"]
+    assert accuracy["low"] < accuracy["value"] < accuracy["high"]
+    assert accuracy["value"] == np.trace(report["slices"]["confusion"]) / 60
+    # Means of five slices are right more often than single slices.
+    assert report["scans"]["accuracy"]["value"] > accuracy["value"]
+    assert report["slices"]["patients"] == 12
+    assert report["calibration"]["after"]["temperature"] != 1
+    assert (
+        report["at_prevalence"]["COVID-19"]["ppv"] < report["slices"]["classes"]["COVID-19"]["ppv"]["value"]
+    )
+    assert report["demographics"] == "not available"
+    json.dumps(report, allow_nan=False)
+
+
+def test_without_validation_there_is_no_fitted_temperature(tmp_path: Path) -> None:
+    run = read_run(make_classifier_run(tmp_path))
+    report = classification_report(
+        run.predictions["test"], SLICE_CLASS_NAMES, demographics={"age": "52 (18-80)"}
+    )
+    assert "after" not in report["calibration"]
+    assert "at_prevalence" not in report
+    assert report["demographics"] == {"age": "52 (18-80)"}
+
+
+def test_detections_are_reported_in_every_way() -> None:
+    labels = np.zeros((32, 32), np.uint8)
+    labels[4:20, 4:20] = 1
+    target = detection_target(labels, MaskType.BOTH)
+    detection = {**target, "masks": target["masks"][:, None].float(), "scores": torch.tensor([0.9])}
+    report = DetectionReport(MaskType.BOTH)
+    report.update(detection, target, labels)
+    values = report.compute()
+    assert values["slices"] == 1
+    for kind in ("coco_mask", "coco_box", "original_image_ap"):
+        assert values[kind]["ap50"] == pytest.approx(1)
+    assert values["lesion_dice"]["dice"]["Ground-glass opacity"] == 1

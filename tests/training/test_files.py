@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from covid_ct_mask_net.errors import OutputError, RefusedInputError
+from covid_ct_mask_net.training.files import csv_text, read_json, read_rows, write_text
+
+
+def test_what_is_written_is_read_and_nothing_partial_stays(tmp_path: Path) -> None:
+    path = write_text(tmp_path / "new" / "a.csv", csv_text([["a", "b"], ["1", "x, y"]]))
+    assert read_rows(path) == [{"a": "1", "b": "x, y"}]
+    assert [one.name for one in path.parent.iterdir()] == ["a.csv"]
+
+
+def test_a_place_that_cannot_be_written_is_an_output_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match=r"b\.csv could not be written"):
+        write_text(tmp_path / "file" / "b.csv", "")
+
+
+@pytest.mark.parametrize("text", ["{", "[1]"])
+def test_json_that_is_no_object_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(RefusedInputError, match=r"a\.json"):
+        read_json(tmp_path / "a.json")

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from builders.run_folders import make_classifier_run, make_segmentation_run
+from covid_ct_mask_net.errors import RefusedInputError, UsageError
+from covid_ct_mask_net.training.runs import (
+    Evaluation,
+    RunInfo,
+    append_history,
+    git_commit,
+    read_run,
+    write_info,
+)
+
+
+def test_a_classifier_run_comes_back(tmp_path: Path) -> None:
+    run = read_run(make_classifier_run(tmp_path / "run"))
+    assert run.info.label == "covid-ct-mask-net s_bn (both)"
+    assert set(run.predictions) == {"test", "validation", "left_out"}
+    assert run.info.evaluations["test"].source == "internal"
+    assert run.info.training_patients == ("0/0", "1/1", "2/2")
+    assert run.history["epoch"].tolist() == [1, 2, 3]
+    assert run.metrics == {}
+
+
+def test_a_segmentation_run_has_metrics_and_no_predictions(tmp_path: Path) -> None:
+    run = read_run(make_segmentation_run(tmp_path / "run"))
+    assert run.predictions == {}
+    assert run.metrics["test"]["coco_mask"]["ap50"] == 0.5
+
+
+def test_baselines_are_named_by_their_model(tmp_path: Path) -> None:
+    assert RunInfo(kind="classifier", mode="full", model="resnet50").label == "resnet50"
+
+
+def test_history_of_a_resumed_run_repeats_no_epoch_and_takes_new_columns(tmp_path: Path) -> None:
+    for epoch in (1, 2, 3):
+        append_history(tmp_path, {"epoch": epoch, "loss": 1.0 / epoch})
+    append_history(tmp_path, {"epoch": 2, "loss": 9.0, "val": 0.5})
+    write_info(tmp_path, RunInfo(kind="classifier", mode="s"))
+    history = read_run(tmp_path).history
+    assert history["epoch"].tolist() == [1, 2]
+    assert history["loss"].tolist() == [1, 9]
+    assert np.isnan(history["val"][0])
+
+
+def test_unknown_kinds_and_sources_are_refused() -> None:
+    with pytest.raises(UsageError, match="segmentation: heads, full"):
+        RunInfo(kind="segmentation", mode="s")
+    with pytest.raises(UsageError, match="internal or external"):
+        RunInfo(kind="classifier", mode="s", evaluations={"test": Evaluation("x", "elsewhere")})
+
+
+def test_folders_that_are_no_runs_are_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"run\.json is missing"):
+        read_run(tmp_path)
+    path = make_segmentation_run(tmp_path / "run") / "run.json"
+    values = json.loads(path.read_text())
+    path.write_text(json.dumps({**values, "colour": "red"}))
+    with pytest.raises(RefusedInputError, match=r"run\.json cannot be understood.*colour"):
+        read_run(path.parent)
+    path.write_text(json.dumps({**values, "schema": "other/1"}))
+    with pytest.raises(RefusedInputError, match="does not have the schema"):
+        read_run(path.parent)
+    path.write_text(json.dumps(values))
+    (path.parent / "history.csv").write_text("epoch,loss\n1,low\n")
+    with pytest.raises(RefusedInputError, match=r"history\.csv has a value that is no number"):
+        read_run(path.parent)
+
+
+def test_the_commit_of_this_checkout_and_of_none(tmp_path: Path) -> None:
+    assert git_commit(tmp_path) == "unknown"
+    commit = git_commit(Path(__file__).parent)
+    assert commit == "unknown" or len(commit.removesuffix("+changes")) == 40

@@ -1,0 +1,251 @@
+"""Run folders: what a training or evaluation leaves, and all that tables and figures are made from.
+
+::
+
+    RUN/run.json              what was run: kind, mode, settings, git commit, data hashes, evaluations
+    RUN/history.csv           a line an epoch: ``epoch``, then a column a loss or validation figure
+    RUN/predictions.csv       the main evaluation of a classifier, a line a slice
+    RUN/predictions-NAME.csv  further evaluations: validation, left_out, an external set ...
+    RUN/metrics.json          figures by evaluation (`evaluation.classification_report`, `DetectionReport`)
+    RUN/samples/NAME.npz      slices with masks and detections, for figures (`samples.write_sample`)
+
+Predictions are described and written by `predictions`. Numbers in tables are computed again from predictions;
+``metrics.json`` is for people and for detection figures, which need the images.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from covid_ct_mask_net.errors import RefusedInputError, UsageError
+from covid_ct_mask_net.labels import SLICE_CLASS_NAMES
+from covid_ct_mask_net.training.files import csv_text, read_json, read_rows, write_text
+from covid_ct_mask_net.training.predictions import MAIN, Predictions, predictions_file, read_predictions
+
+SCHEMA = "covid-ct-mask-net/run/1"
+MODES = {
+    "segmentation": ("heads", "full"),
+    "classifier": ("s", "s_bn", "full"),
+    "binary": ("s", "s_bn", "full"),
+}
+SOURCES = ("internal", "external")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One set of slices that a run was evaluated on.
+
+    Attributes
+    ----------
+    dataset
+        Its name for people, for example ``COVIDx-CT v1 test``.
+    source
+        ``internal`` where it comes from the collection that was trained on, else ``external``; tables never
+        mix the two.
+    data_hash
+        Of its slices (`datasets.records.data_hash`).
+    """
+
+    dataset: str
+    source: str = "internal"
+    data_hash: str = ""
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """``run.json``.
+
+    Attributes
+    ----------
+    kind, mode
+        ``segmentation`` (heads, full), ``classifier`` or ``binary`` (s, s_bn, full).
+    model
+        ``covid-ct-mask-net``, or a baseline: resnet50, resnet18, densenet121, light-cnn.
+    mask_type
+        Lesions of the segmentation network behind it: both, ggo, merge.
+    settings
+        Plain values: ``detector``, ``classifier``, ``training`` (epochs, learning rate, weight decay, batch
+        ...).
+    class_names
+        Slice classes by id.
+    parameters
+        ``total`` (parameters and buffers) and ``trainable``.
+    data
+        Hash of each split used for training.
+    training_patients
+        ``class/patient`` of every slice trained on, for patient-disjoint readings; empty where unknown.
+    evaluations
+        By name; ``test`` is the main one.
+    git, seed, software
+        What it takes to run it again.
+    """
+
+    kind: str
+    mode: str
+    model: str = "covid-ct-mask-net"
+    mask_type: str = "both"
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    class_names: tuple[str, ...] = SLICE_CLASS_NAMES
+    parameters: Mapping[str, int] = field(default_factory=dict)
+    data: Mapping[str, str] = field(default_factory=dict)
+    training_patients: tuple[str, ...] = ()
+    evaluations: Mapping[str, Evaluation] = field(default_factory=dict)
+    git: str = "unknown"
+    seed: int | None = None
+    software: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.kind not in MODES or self.mode not in MODES[self.kind]:
+            allowed = "; ".join(f"{kind}: {', '.join(modes)}" for kind, modes in MODES.items())
+            raise UsageError(
+                "RUN_KIND", f"A run of kind {self.kind!r} and mode {self.mode!r} is unknown; {allowed}."
+            )
+        wrong = [name for name, one in self.evaluations.items() if one.source not in SOURCES]
+        if wrong:
+            raise UsageError(
+                "RUN_SOURCE", f"The source of evaluation {wrong[0]} must be {' or '.join(SOURCES)}."
+            )
+
+    @property
+    def label(self) -> str:
+        """Name for people: ``covid-ct-mask-net s_bn (both)``, ``resnet50``."""
+        if self.model != "covid-ct-mask-net":
+            return self.model
+        return f"{self.model} {self.mode} ({self.mask_type})"
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A run folder as it was read.
+
+    Attributes
+    ----------
+    folder, info
+        Where it lies and what it is.
+    predictions
+        By name of the evaluation.
+    metrics
+        ``metrics.json``.
+    history
+        Columns of ``history.csv`` by name, NaN where a line has no value.
+    """
+
+    folder: Path
+    info: RunInfo
+    predictions: Mapping[str, Predictions]
+    metrics: Mapping[str, Any]
+    history: Mapping[str, NDArray[np.float64]]
+
+
+def write_info(folder: Path, info: RunInfo) -> Path:
+    """Write ``run.json``; the folder is made."""
+    return write_text(
+        folder / "run.json", json.dumps({"schema": SCHEMA, **dataclasses.asdict(info)}, indent=2) + "\n"
+    )
+
+
+def write_metrics(folder: Path, metrics: Mapping[str, Any]) -> Path:
+    """Write ``metrics.json``, by name of the evaluation."""
+    return write_text(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+
+
+def append_history(folder: Path, row: Mapping[str, float]) -> Path:
+    """Add one epoch to ``history.csv``; a resumed run writes over epochs that it repeats.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+    row : mapping of str to float
+        With ``epoch``; new columns may appear at any epoch.
+    """
+    path = folder / "history.csv"
+    rows = [line for line in read_rows(path) if float(line["epoch"]) < row["epoch"]] if path.is_file() else []
+    rows.append({name: repr(value) for name, value in row.items()})
+    columns = list(dict.fromkeys(["epoch", *(name for line in rows for name in line)]))
+    lines = [columns, *([line.get(name) or "" for name in columns] for line in rows)]
+    return write_text(path, csv_text(lines))
+
+
+def read_run(folder: Path | str) -> Run:
+    """Read a run folder.
+
+    Raises
+    ------
+    UsageError
+        If the folder has no ``run.json``.
+    RefusedInputError
+        If a file of it cannot be understood; the sentence names it.
+    """
+    folder = Path(folder)
+    path = folder / "run.json"
+    if not path.is_file():
+        raise UsageError("RUN_MISSING", f"There is no run in {folder}: run.json is missing.")
+    info = _info(path)
+    files = {MAIN: folder / predictions_file(MAIN)} | {
+        one.stem.removeprefix("predictions-"): one for one in sorted(folder.glob("predictions-*.csv"))
+    }
+    metrics_path = folder / "metrics.json"
+    return Run(
+        folder=folder,
+        info=info,
+        predictions={
+            name: read_predictions(one, len(info.class_names)) for name, one in files.items() if one.is_file()
+        },
+        metrics=read_json(metrics_path) if metrics_path.is_file() else {},
+        history=_history(folder / "history.csv"),
+    )
+
+
+def git_commit(folder: Path) -> str:
+    """Return the commit of a checkout, with ``+changes`` where files differ; "unknown" outside of one."""
+    git = shutil.which("git")
+    if git is None:
+        return "unknown"
+    try:
+        commit = _git(git, folder, "rev-parse", "HEAD")
+        changed = _git(git, folder, "status", "--porcelain", "--untracked-files=no")
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return commit + ("+changes" if changed else "")
+
+
+def _git(git: str, folder: Path, *arguments: str) -> str:
+    command = [git, "-C", str(folder), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)  # noqa: S603
+    return done.stdout.strip()
+
+
+def _info(path: Path) -> RunInfo:
+    values = read_json(path)
+    if values.pop("schema", None) != SCHEMA:
+        raise RefusedInputError("RUN_SCHEMA", f"{path} does not have the schema {SCHEMA}.")
+    try:
+        values["evaluations"] = {
+            name: Evaluation(**one) for name, one in values.get("evaluations", {}).items()
+        }
+        for name in ("class_names", "training_patients"):
+            values[name] = tuple(values.get(name, ()))
+        return RunInfo(**values)
+    except TypeError as error:
+        raise RefusedInputError("RUN_SCHEMA", f"{path} cannot be understood: {error}.") from error
+
+
+def _history(path: Path) -> dict[str, NDArray[np.float64]]:
+    rows = read_rows(path) if path.is_file() else []
+    columns = list(rows[0]) if rows else []
+    try:
+        return {
+            name: np.array([float(row[name]) if row[name] else np.nan for row in rows]) for name in columns
+        }
+    except (TypeError, ValueError) as error:
+        raise RefusedInputError("HISTORY", f"{path} has a value that is no number: {error}.") from error
