@@ -1,8 +1,9 @@
 """The stages that take a study from its files to its result set.
 
-Plain functions of a `StudyJob`, in the order of ``STAGES``. The command line calls them in turn; the operators
-of the application wrap one each. A stage that cannot go on leaves its reason in the job, and the last stage
-writes that reason as the study's result: one study never stops the others, and each ends with a result.
+Plain functions of a `StudyJob`, in the order of ``StudyChain.stages``. The command line calls them in
+turn; the operators of the application wrap one each. A stage that cannot go on leaves its reason in the job, and the
+last stage writes that reason as the study's result: one study never stops the others, and each ends with a
+result.
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pydicom
 from monai.transforms import LoadImage
 
 from covid_ct_mask_net import assemble
 from covid_ct_mask_net.app import intake, series_selection, volume
+from covid_ct_mask_net.app.normalise import Sources, normalise
 from covid_ct_mask_net.app.outlines import SliceOutline, outline_lesions
 from covid_ct_mask_net.app.result_set import write_result_set
 from covid_ct_mask_net.app.structured_report import write_sr
@@ -152,11 +153,15 @@ class StudyChain:
     def report(self, job: StudyJob) -> StudyResult:
         """Write the result set of a study, assessed or not, and let go of its pixels."""
         with job.timed("report"):
+            sources = _report_sources(job)
+            if sources is not None:
+                job.source = dataclasses.replace(
+                    job.source, warnings=(*job.source.warnings, *sources.warnings)
+                )
             result = self._result(job)
             files: dict[str, bytes] = {"result.json": result.to_json().encode()}
-            # A study whose files name several patients gets no report: whose record would it go to?
-            if job.study is not None and job.study.refusal is None:
-                files["sr.dcm"] = self._structured_report(job, result)
+            if sources is not None:
+                files["sr.dcm"] = write_sr(result, sources, self._outlines(job))
             write_result_set(self.output, result.pseudonym, files)
         job.result = result
         job.release()
@@ -175,17 +180,15 @@ class StudyChain:
             return assemble.declined(source, job.error, self.pipeline.model)
         return assemble.assessed(source, job.data["outcome"], self.pipeline.model)
 
-    def _structured_report(self, job: StudyJob, result: StudyResult) -> bytes:
-        headers = _report_headers(job)
-        outlines: tuple[SliceOutline, ...] = ()
-        if job.error is None and job.volume is not None:
-            outlines = outline_lesions(
-                job.data["outcome"].linked,
-                canonical_grid(job.data["volume"]),
-                job.volume.headers,
-                job.volume.frame_numbers,
-            )
-        return write_sr(result, headers, outlines)
+    def _outlines(self, job: StudyJob) -> tuple[SliceOutline, ...]:
+        if job.error is not None or job.volume is None:
+            return ()
+        return outline_lesions(
+            job.data["outcome"].linked,
+            canonical_grid(job.data["volume"]),
+            job.volume.headers,
+            job.volume.frame_numbers,
+        )
 
 
 def dicom_jobs(found: intake.Intake) -> Iterator[StudyJob]:
@@ -215,10 +218,14 @@ def nifti_jobs(paths: Sequence[Path]) -> Iterator[StudyJob]:
         )
 
 
-def _report_headers(job: StudyJob) -> list[pydicom.Dataset]:
-    """Return the instances that the report is about: those read, or else all of the study."""
+def _report_sources(job: StudyJob) -> Sources | None:
+    """Return the instances that the report is about: those read, or else all of the study.
+
+    A study whose files name several patients gets no report: whose record would it go to?
+    """
+    if job.study is None or job.study.refusal is not None:
+        return None
     if job.volume is not None:
-        return [header for header in job.volume.headers if header is not None]
-    if job.study is None:
-        return []
-    return [instance.header for series in job.study.series for instance in series.instances]
+        return normalise(job.volume.headers, job.study.study_instance_uid)
+    headers = [instance.header for series in job.study.series for instance in series.instances]
+    return normalise(headers, job.study.study_instance_uid)

@@ -1,8 +1,9 @@
 """Every code that the DICOM results use, in one place.
 
 Codes of PS3.16 come from pydicom's dictionary, so their meanings are the standard's. Those outside of it are
-written out: SNOMED CT has the lung findings that DICOM has not (DICOM has no "consolidation"), and one private
-code stands for what no scheme names. What the classes of the paper mean in SNOMED CT is a choice, made here.
+written out: SNOMED CT has the lung findings that DICOM has not (DICOM has no "consolidation"), and one
+private code stands for what no scheme names. What the classes of the paper mean in SNOMED CT is a choice,
+made here.
 """
 
 from __future__ import annotations

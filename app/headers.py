@@ -85,13 +85,19 @@ def quiet_pydicom() -> Iterator[None]:
 
     For the whole process while it lasts, so it belongs around a pool of threads and not into them.
     """
-    logger = logging.getLogger("pydicom")
+    with quieted("pydicom"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@contextlib.contextmanager
+def quieted(name: str) -> Iterator[None]:
+    """Keep the logger of a library silent while it handles what may name a patient."""
+    logger = logging.getLogger(name)
     level = logger.level
     logger.setLevel(logging.CRITICAL)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
+        yield
     finally:
         logger.setLevel(level)
 

@@ -13,6 +13,7 @@ import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import pydicom.charset
 from pydicom.config import RAISE
@@ -190,7 +191,7 @@ def _copy_deidentification(headers: Sequence[Dataset], shared: Dataset) -> None:
     if shared.get("PatientIdentityRemoved") != "YES":
         return
     sequences = [header.get("DeidentificationMethodCodeSequence") for header in headers]
-    items = next((sequence for sequence in sequences if sequence), [])
+    items: Sequence[Dataset] = next((sequence for sequence in sequences if sequence), [])
     codes = []
     for item in items:
         code = Dataset()
@@ -236,13 +237,13 @@ def _checked(value: object, keyword: str, readable: Callable[[str], bool]) -> ob
     vr = dictionary_VR(keyword)
     values = list(value) if isinstance(value, MultiValue | list) else [value]
     if vr not in _TEXT:
-        plain = [str(v) if vr in (VR.DA, VR.TM, VR.DT, VR.UI) else v for v in values]
+        plain: list[Any] = [str(v) if vr in (VR.DA, VR.TM, VR.DT, VR.UI) else v for v in values]
         for item in plain:
-            validate_value(vr, item, RAISE)
+            validate_value(str(vr), item, RAISE)
         return plain if len(plain) > 1 else plain[0]
     plain = [str(item) for item in values]
     for item in plain:
-        validate_value(vr, item, RAISE)
+        validate_value(str(vr), item, RAISE)
     several = keyword == "DeidentificationMethod"
     unreadable = any(not readable(item) for item in plain)
     if unreadable or (len(plain) > 1 and not several) or (keyword == "PatientSex" and plain[0] not in _SEXES):
@@ -253,8 +254,8 @@ def _checked(value: object, keyword: str, readable: Callable[[str], bool]) -> ob
 def _readable_text(header: Dataset) -> Callable[[str], bool]:
     """Return the test that a decoded text is what was meant.
 
-    Only ASCII is certain if no character set, or an unknown one, is declared: pydicom then decodes as Latin-1,
-    which turns every name into some text. Otherwise nothing may have been replaced in decoding.
+    Only ASCII is certain if no character set, or an unknown one, is declared: pydicom then decodes as
+    Latin-1, which turns every name into some text. Otherwise nothing may have been replaced in decoding.
     """
     declared = header.get("SpecificCharacterSet") or ""
     names = [declared] if isinstance(declared, str) else list(declared)

@@ -31,6 +31,8 @@ class SliceOutline:
         of the upper left pixel is (0, 0) (PS3.3 C.18.6.1.1). Holes are not cut out.
     area_mm2
         Area of the lesion on this image, by pixels.
+    polygon_areas_mm2
+        Area that each polygon encloses.
     """
 
     lesion_number: int
@@ -38,6 +40,7 @@ class SliceOutline:
     frame_number: int | None
     polygons: tuple[NDArray[np.float64], ...]
     area_mm2: float
+    polygon_areas_mm2: tuple[float, ...]
 
 
 def outline_lesions(
@@ -65,11 +68,19 @@ def outline_lesions(
             header = headers[place]
             if header is None:
                 continue
-            polygons = tuple(
-                _in_source(polygon + (column, row), index, grid) for polygon in boundary_polygons(mask)
+            boundaries = boundary_polygons(mask)
+            outlines.append(
+                SliceOutline(
+                    lesion_number=number,
+                    header=header,
+                    frame_number=frame_numbers[place],
+                    polygons=tuple(
+                        _in_source(polygon + np.array([column, row]), index, grid) for polygon in boundaries
+                    ),
+                    area_mm2=round(float(mask.sum()) * pixel_mm2, 2),
+                    polygon_areas_mm2=tuple(round(_signed_area(p) * pixel_mm2, 2) for p in boundaries),
+                )
             )
-            area = round(float(mask.sum()) * pixel_mm2, 2)
-            outlines.append(SliceOutline(number, header, frame_numbers[place], polygons, area))
     return tuple(outlines)
 
 
@@ -124,7 +135,7 @@ def _right_turn(came: tuple[int, int], here: tuple[int, int], there: tuple[int, 
     return came[0] * goes[1] - came[1] * goes[0]
 
 
-def _signed_area(loop: Sequence[tuple[int, int]]) -> float:
+def _signed_area(loop: Sequence[tuple[int, int]] | NDArray[np.float64]) -> float:
     points = np.asarray(loop, dtype=np.float64)
     x, y = points[:, 0], points[:, 1]
     return float((x[:-1] * y[1:] - x[1:] * y[:-1]).sum() / 2.0)

@@ -95,5 +95,6 @@ def _flush_folder(folder: Path) -> None:
 def _unwritable(folder: Path, error: OSError) -> OutputError:
     return OutputError(
         "OUTPUT_UNWRITABLE",
-        f"The results cannot be written to {str(folder)!r} ({error.strerror}); make room or name another folder.",
+        f"The results cannot be written to {str(folder)!r} ({error.strerror}); make room or name another "
+        "folder.",
     )

@@ -112,7 +112,7 @@ class TriageRun:
         return max(codes)
 
     def _report_nothing(self) -> None:
-        """An input without any study ends with a result that says why."""
+        """Write the result of an input without any study: it says why."""
         try:
             intake.require_studies(self.found)
         except NotAssessableError as error:

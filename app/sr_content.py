@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from typing import TypedDict
 
 from highdicom import sr
 from pydicom.dataset import Dataset
+from pydicom.sr.codedict import codes as standard
 from pydicom.sr.coding import Code
 
-from covid_ct_mask_net import RESEARCH_NOTICE, __version__
+from covid_ct_mask_net import RESEARCH_NOTICE
 from covid_ct_mask_net.app import codes
 from covid_ct_mask_net.app.outlines import SliceOutline
-from covid_ct_mask_net.identifiers import derive_uid
+from covid_ct_mask_net.app.uids import ResultUids, device_uid
 from covid_ct_mask_net.labels import Side, SliceClass
-from covid_ct_mask_net.results import LesionReport, ModelReport, StudyResult, TriageReport
+from covid_ct_mask_net.results import LesionReport, ModelReport, SliceReport, StudyResult, TriageReport
 
 MANUFACTURER = "COVID-CT-Mask-Net developers"
 MODEL_NAME = "COVID-CT-Mask-Net"
+# Value lengths of PS3.5 6.2: texts of the report are UT, algorithm parameters too; readable is shorter.
 _TEXT_LIMIT = 1024
 
 Group = (
@@ -44,54 +47,226 @@ class ReportLimits:
     slices: int = 20
 
 
-def measurement_report(
-    result: StudyResult,
-    outlines: Sequence[SliceOutline],
-    images: dict[str, Dataset],
-    key: str,
-    limits: ReportLimits,
-) -> sr.MeasurementReport:
-    """Return the content tree of a study's report.
+@dataclass(frozen=True, eq=False)
+class ReportContent:
+    """Builds the content tree of a study's report.
 
-    Parameters
+    Attributes
     ----------
-    result : StudyResult
+    result
         Assessed or not.
-    outlines : sequence of SliceOutline
+    outlines
         Of the lesions of the result.
-    images : dict
-        Source headers by SOP Instance UID.
-    key : str
-        What tracking UIDs derive from.
-    limits : ReportLimits
+    images
+        Source instances by SOP Instance UID.
+    uids
+        Where tracking UIDs come from.
+    limits
         How much is said one by one.
     """
-    groups: list[Group]
-    if result.triage is None:
-        groups = [_not_assessed_group(result, key)]
-    else:
-        groups = [
-            _triage_group(result, result.triage, key, limits),
-            *_class_groups(result.triage, key),
-            *_slice_groups(result, images, key, limits),
-            *_lesion_groups(result, outlines, limits),
+
+    result: StudyResult
+    outlines: Sequence[SliceOutline]
+    images: Mapping[str, Dataset]
+    uids: ResultUids
+    limits: ReportLimits
+
+    def build(self) -> sr.MeasurementReport:
+        """Return the tree: what is said in codes and numbers as groups, then the same in words."""
+        triage = self.result.triage
+        if triage is None:
+            groups, texts = [self._not_assessed_group()], self._not_assessed_texts()
+        else:
+            groups = [
+                self._triage_group(triage),
+                *self._class_groups(triage),
+                *self._slice_groups(),
+                *self._lesion_groups(),
+            ]
+            texts = self._triage_texts(triage)
+        report = sr.MeasurementReport(
+            observation_context=sr.ObservationContext(observer_device_context=_observer(self.result.model)),
+            procedure_reported=codes.PROCEDURE,
+            imaging_measurements=groups,
+            title=standard.DCM.ImagingMeasurementReport,
+            language_of_content_item_and_descendants=sr.LanguageOfContentItemAndDescendants(
+                sr.CodedConcept("en", "RFC5646", "English")
+            ),
+        )
+        report[0].ContentSequence.append(_words(texts, self._remarks()))
+        return report
+
+    def _not_assessed_group(self) -> Group:
+        return sr.MeasurementsAndQualitativeEvaluations(
+            tracking_identifier=self._tracking("Study triage"),
+            finding_type=codes.PNEUMONIA,
+            finding_sites=[sr.FindingSite(codes.LUNG)],
+            qualitative_evaluations=[sr.QualitativeEvaluation(codes.PROCESSING_SUMMARY, codes.NOT_SUCCEEDED)],
+        )
+
+    def _not_assessed_texts(self) -> list[str]:
+        return [f"Not assessed: {reason.code}. {reason.sentence}" for reason in self.result.reasons]
+
+    def _triage_group(self, triage: TriageReport) -> Group:
+        result = self.result
+        measurements = [
+            _measurement(codes.CERTAINTY_OF_IMPRESSION, 100 * max(triage.probabilities), codes.PERCENT),
+            _measurement(codes.NUMBER_OF_LESIONS, len(result.lesions), codes.NO_UNITS),
         ]
-    return sr.MeasurementReport(
-        observation_context=sr.ObservationContext(observer_device_context=_observer(result.model)),
-        procedure_reported=codes.PROCEDURE,
-        imaging_measurements=groups,
-        title=codes.REPORT_TITLE,
-        language_of_content_item_and_descendants=sr.LanguageOfContentItemAndDescendants(codes.ENGLISH),
-    )
+        if result.involvement is not None:
+            total = result.involvement.total
+            measurements.append(_measurement(codes.INVOLVEMENT, total.percent, codes.PERCENT))
+            for side in Side:
+                region = result.involvement.sides[side]
+                site = sr.FindingSite(codes.LUNG, laterality=codes.SIDE_CODES[side])
+                measurements += [
+                    _measurement(codes.INVOLVEMENT, region.percent, codes.PERCENT, site),
+                    _measurement(codes.VOLUME, region.lung_ml, codes.MILLILITRE, site),
+                ]
+        summary = codes.SUCCEEDED_WITHOUT_FINDINGS if triage.negative else codes.SUCCEEDED_WITH_FINDINGS
+        evaluations = [
+            sr.QualitativeEvaluation(codes.IMPRESSION, codes.CLASS_CODES[triage.predicted_class]),
+            sr.QualitativeEvaluation(codes.PROCESSING_SUMMARY, summary),
+        ]
+        if triage.priority in codes.PRIORITY_CODES:
+            evaluations.append(
+                sr.QualitativeEvaluation(codes.PRIORITY, codes.PRIORITY_CODES[triage.priority])
+            )
+        return sr.MeasurementsAndQualitativeEvaluations(
+            tracking_identifier=self._tracking("Study triage"),
+            finding_type=codes.PNEUMONIA,
+            finding_sites=[sr.FindingSite(codes.LUNG)],
+            algorithm_id=_algorithm(result.model),
+            measurements=measurements,
+            qualitative_evaluations=evaluations,
+        )
+
+    def _triage_texts(self, triage: TriageReport) -> list[str]:
+        texts = [
+            f"Class: {triage.predicted_class.label}. Rule: {triage.pooling_rule}.",
+            f"Priority: {triage.priority.value}, because {triage.priority_rule}.",
+            f"{triage.positive_slices} of {triage.assessed_slices} assessed slices are not of class Control.",
+        ]
+        if triage.negative:
+            texts.append("No lesion was found and the class is Control.")
+        listed = {lesion.number for lesion in self._listed_lesions()}
+        left_out = len(self.result.lesions) - len(listed)
+        if left_out:
+            texts.append(f"{left_out} further lesions are not listed one by one.")
+        return texts
+
+    def _remarks(self) -> list[str]:
+        warnings = [f"Warning: {warning.code}. {warning.sentence}" for warning in self.result.warnings]
+        model = self.result.model
+        notices = [] if model is None else [f"Model: {model.notice}."]
+        return [*warnings, *notices, RESEARCH_NOTICE]
+
+    def _class_groups(self, triage: TriageReport) -> list[Group]:
+        return [
+            sr.MeasurementsAndQualitativeEvaluations(
+                tracking_identifier=self._tracking(f"Class {slice_class.label}"),
+                finding_type=codes.CLASS_CODES[slice_class],
+                measurements=[
+                    _measurement(codes.PROBABILITY, 100 * triage.probabilities[slice_class], codes.PERCENT)
+                ],
+            )
+            for slice_class in SliceClass
+        ]
+
+    def _slice_groups(self) -> list[Group]:
+        """Return groups of the slices least like Control, each on its image, in table order."""
+        positive = [s for s in self.result.slices if s.sop_instance_uid in self.images and _positive(s)]
+        named = sorted(positive, key=lambda s: (s.probabilities[SliceClass.CONTROL], s.source_index))
+        groups: list[Group] = []
+        for evidence in sorted(named[: self.limits.slices], key=lambda s: s.source_index):
+            image = self.images[str(evidence.sop_instance_uid)]
+            likely = max(SliceClass, key=lambda c: evidence.probabilities[c])
+            groups.append(
+                sr.MeasurementsAndQualitativeEvaluations(
+                    tracking_identifier=self._tracking(f"Slice {evidence.source_index + 1}"),
+                    finding_type=codes.CLASS_CODES[likely],
+                    measurements=[
+                        _measurement(codes.PROBABILITY, 100 * evidence.probabilities[likely], codes.PERCENT)
+                    ],
+                    source_images=[
+                        sr.SourceImageForMeasurementGroup(image.SOPClassUID, image.SOPInstanceUID)
+                    ],
+                )
+            )
+        return groups
+
+    def _listed_lesions(self) -> dict[LesionReport, list[SliceOutline]]:
+        """Return the lesions that are described one by one, each with its outlines on source images."""
+        seen: defaultdict[int, list[SliceOutline]] = defaultdict(list)
+        for outline in self.outlines:
+            seen[outline.lesion_number].append(outline)
+        with_outline = [lesion for lesion in self.result.lesions if seen[lesion.number]]
+        return {lesion: seen[lesion.number] for lesion in with_outline[: self.limits.lesions]}
+
+    def _lesion_groups(self) -> list[Group]:
+        groups: list[Group] = []
+        for lesion, outlines in self._listed_lesions().items():
+            groups += [self._volume_group(lesion, outlines), self._area_group(lesion, outlines)]
+        return groups
+
+    def _volume_group(self, lesion: LesionReport, outlines: Sequence[SliceOutline]) -> Group:
+        """TID 1411: the lesion in three dimensions, outlined on every image it was seen on."""
+        return sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
+            referenced_regions=[_region(o, index) for o in outlines for index in range(len(o.polygons))],
+            measurements=[
+                _measurement(codes.VOLUME, lesion.volume_ml, codes.MILLILITRE, method=codes.VOLUME_METHOD),
+                _measurement(codes.CERTAINTY_OF_FINDING, 100 * lesion.certainty, codes.PERCENT),
+                _measurement(codes.ATTENUATION, lesion.mean_hu, codes.HOUNSFIELD, derivation=codes.MEAN),
+            ],
+            **self._lesion_identity(lesion),
+        )
+
+    def _area_group(self, lesion: LesionReport, outlines: Sequence[SliceOutline]) -> Group:
+        """TID 1410: the lesion on the image where it is largest, its largest part outlined there."""
+        largest = max(outlines, key=lambda outline: outline.area_mm2)
+        areas = largest.polygon_areas_mm2
+        index = areas.index(max(areas))
+        return sr.PlanarROIMeasurementsAndQualitativeEvaluations(
+            referenced_region=_region(largest, index),
+            measurements=[
+                _measurement(codes.AREA, areas[index], codes.SQUARE_MILLIMETRE, method=codes.AREA_METHOD)
+            ],
+            **self._lesion_identity(lesion),
+        )
+
+    def _lesion_identity(self, lesion: LesionReport) -> _LesionIdentity:
+        return {
+            "tracking_identifier": sr.TrackingIdentifier(lesion.tracking_uid, lesion.tracking_id),
+            "finding_type": codes.LESION_CODES[lesion.lesion_class],
+            "finding_sites": [
+                sr.FindingSite(
+                    codes.LUNG,
+                    laterality=codes.SIDE_CODES[lesion.side],
+                    topographical_modifier=codes.ZONE_CODES[lesion.zone],
+                )
+            ],
+            "algorithm_id": _algorithm(self.result.model),
+        }
+
+    def _tracking(self, identifier: str) -> sr.TrackingIdentifier:
+        return sr.TrackingIdentifier(self.uids.tracking(identifier), identifier)
 
 
-def device_uid(model: ModelReport | None) -> str:
-    """Return the UID of the device: this software with this model; another model is another device."""
-    return derive_uid("device", __version__, model.sha256 if model else "none")
+class _LesionIdentity(TypedDict):
+    tracking_identifier: sr.TrackingIdentifier
+    finding_type: Code
+    finding_sites: list[sr.FindingSite]
+    algorithm_id: sr.AlgorithmIdentification | None
 
 
-def algorithm(model: ModelReport) -> sr.AlgorithmIdentification:
+def _positive(evidence: SliceReport) -> bool:
+    return max(evidence.probabilities) > evidence.probabilities[SliceClass.CONTROL]
+
+
+def _algorithm(model: ModelReport | None) -> sr.AlgorithmIdentification | None:
     """Return the algorithm identification (TID 4019) of a model."""
+    if model is None:
+        return None
     return sr.AlgorithmIdentification(
         name=model.name,
         version=model.version,
@@ -102,189 +277,58 @@ def algorithm(model: ModelReport) -> sr.AlgorithmIdentification:
 
 def _observer(model: ModelReport | None) -> sr.ObserverContext:
     return sr.ObserverContext(
-        observer_type=codes.DEVICE,
+        observer_type=standard.DCM.Device,
         observer_identifying_attributes=sr.DeviceObserverIdentifyingAttributes(
-            uid=device_uid(model), name=MODEL_NAME, manufacturer_name=MANUFACTURER, model_name=MODEL_NAME
+            uid=device_uid("" if model is None else model.sha256),
+            name=MODEL_NAME,
+            manufacturer_name=MANUFACTURER,
+            model_name=MODEL_NAME,
         ),
     )
 
 
-def _not_assessed_group(result: StudyResult, key: str) -> Group:
-    reasons = [f"Not assessed: {reason.code}. {reason.sentence}" for reason in result.reasons]
-    group = sr.MeasurementsAndQualitativeEvaluations(
-        tracking_identifier=_tracking(key, "Study triage"),
-        finding_type=codes.PNEUMONIA,
-        finding_sites=[sr.FindingSite(codes.LUNG)],
-        qualitative_evaluations=[sr.QualitativeEvaluation(codes.PROCESSING_SUMMARY, codes.NOT_PROCESSED)],
+def _words(conclusions: Sequence[str], remarks: Sequence[str]) -> sr.ContainerContentItem:
+    """Return the Qualitative Evaluations of TID 1500 (rows 12 to 14): the answer in sentences."""
+    container = sr.ContainerContentItem(
+        name=codes.QUALITATIVE_EVALUATIONS, relationship_type=sr.RelationshipTypeValues.CONTAINS
     )
-    _comment(group, [*reasons, *_notices(result)])
-    return group
-
-
-def _triage_group(result: StudyResult, triage: TriageReport, key: str, limits: ReportLimits) -> Group:
-    involvement = result.involvement
-    measurements = [
-        _measurement(codes.CERTAINTY_OF_IMPRESSION, 100 * max(triage.probabilities), codes.PERCENT),
-        _measurement(codes.NUMBER_OF_LESIONS, len(result.lesions), codes.NO_UNITS),
-    ]
-    if involvement is not None:
-        measurements.append(_measurement(codes.INVOLVEMENT, involvement.total.percent, codes.PERCENT))
-        for side in Side:
-            region = involvement.sides[side]
-            sites = [sr.FindingSite(codes.LUNG, laterality=codes.SIDES[side])]
-            measurements += [
-                _measurement(codes.INVOLVEMENT, region.percent, codes.PERCENT, finding_sites=sites),
-                _measurement(codes.VOLUME, region.lung_ml, codes.MILLILITRE, finding_sites=sites),
-            ]
-    summary = codes.NO_FINDINGS if triage.negative else codes.WITH_FINDINGS
-    group = sr.MeasurementsAndQualitativeEvaluations(
-        tracking_identifier=_tracking(key, "Study triage"),
-        finding_type=codes.PNEUMONIA,
-        finding_sites=[sr.FindingSite(codes.LUNG)],
-        algorithm_id=algorithm(result.model) if result.model else None,
-        measurements=measurements,
-        qualitative_evaluations=[
-            sr.QualitativeEvaluation(codes.IMPRESSION, codes.SLICE_CLASSES[triage.predicted_class]),
-            sr.QualitativeEvaluation(codes.PRIORITY, codes.PRIORITIES[triage.priority]),
-            sr.QualitativeEvaluation(codes.PROCESSING_SUMMARY, summary),
-        ],
-    )
-    texts = [
-        f"Class: {triage.predicted_class.label}. Rule: {triage.pooling_rule}.",
-        f"Priority: {triage.priority.value}, because {triage.priority_rule}.",
-        f"{triage.positive_slices} of {triage.assessed_slices} lung slices are not of class Control.",
-    ]
-    if triage.negative:
-        texts.append("No lesion was found and the class is Control.")
-    if len(result.lesions) > limits.lesions:
-        left_out = len(result.lesions) - limits.lesions
-        texts.append(f"{left_out} further, smaller lesions are not listed one by one.")
-    warnings = [f"Warning: {warning.code}. {warning.sentence}" for warning in result.warnings]
-    _comment(group, [*texts, *warnings, *_notices(result)])
-    return group
-
-
-def _class_groups(triage: TriageReport, key: str) -> list[Group]:
-    return [
-        sr.MeasurementsAndQualitativeEvaluations(
-            tracking_identifier=_tracking(key, f"Class {slice_class.label}"),
-            finding_type=codes.SLICE_CLASSES[slice_class],
-            measurements=[
-                _measurement(codes.PROBABILITY, 100 * triage.probabilities[slice_class], codes.PERCENT)
-            ],
-        )
-        for slice_class in SliceClass
-    ]
-
-
-def _slice_groups(
-    result: StudyResult, images: dict[str, Dataset], key: str, limits: ReportLimits
-) -> list[Group]:
-    """Groups of the slices least like Control, each on its image, in table order."""
-    positive = [
-        s
-        for s in result.slices
-        if s.sop_instance_uid in images and max(s.probabilities) > s.probabilities[SliceClass.CONTROL]
-    ]
-    named = sorted(positive, key=lambda s: (s.probabilities[SliceClass.CONTROL], s.source_index))
-    groups: list[Group] = []
-    for evidence in sorted(named[: limits.slices], key=lambda s: s.source_index):
-        image = images[str(evidence.sop_instance_uid)]
-        likely = max(SliceClass, key=lambda c: evidence.probabilities[c])
-        groups.append(
-            sr.MeasurementsAndQualitativeEvaluations(
-                tracking_identifier=_tracking(key, f"Slice {evidence.source_index + 1}"),
-                finding_type=codes.SLICE_CLASSES[likely],
-                measurements=[
-                    _measurement(codes.PROBABILITY, 100 * evidence.probabilities[likely], codes.PERCENT)
-                ],
-                source_images=[sr.SourceImageForMeasurementGroup(image.SOPClassUID, image.SOPInstanceUID)],
+    named = [(codes.CONCLUSION, text) for text in conclusions] + [(codes.COMMENT, text) for text in remarks]
+    container.ContentSequence = sr.ContentSequence(
+        [
+            sr.TextContentItem(
+                name=name, value=text[:_TEXT_LIMIT], relationship_type=sr.RelationshipTypeValues.CONTAINS
             )
-        )
-    return groups
-
-
-def _lesion_groups(
-    result: StudyResult, outlines: Sequence[SliceOutline], limits: ReportLimits
-) -> list[Group]:
-    by_lesion = {
-        number: list(group)
-        for number, group in groupby(
-            sorted(outlines, key=lambda o: o.lesion_number), key=lambda o: o.lesion_number
-        )
-    }
-    groups: list[Group] = []
-    for lesion in result.lesions[: limits.lesions]:
-        seen = by_lesion.get(lesion.number, [])
-        if seen:
-            groups += [_volume_group(result, lesion, seen), _area_group(result, lesion, seen)]
-    return groups
-
-
-def _volume_group(result: StudyResult, lesion: LesionReport, seen: Sequence[SliceOutline]) -> Group:
-    """TID 1411: the lesion in three dimensions, outlined on every image it was seen on."""
-    return sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
-        referenced_regions=[
-            region for outline in seen for region in (_region(outline, p) for p in outline.polygons)
-        ],
-        measurements=[
-            _measurement(codes.VOLUME, lesion.volume_ml, codes.MILLILITRE),
-            _measurement(codes.CERTAINTY_OF_FINDING, 100 * lesion.certainty, codes.PERCENT),
-            _measurement(codes.ATTENUATION, lesion.mean_hu, codes.HOUNSFIELD, derivation=codes.MEAN),
-        ],
-        **_lesion_identity(result, lesion),
+            for name, text in named
+        ]
     )
+    return container
 
 
-def _area_group(result: StudyResult, lesion: LesionReport, seen: Sequence[SliceOutline]) -> Group:
-    """TID 1410: the lesion on the image where it is largest."""
-    largest = max(seen, key=lambda outline: outline.area_mm2)
-    return sr.PlanarROIMeasurementsAndQualitativeEvaluations(
-        referenced_region=_region(largest, max(largest.polygons, key=len)),
-        measurements=[_measurement(codes.AREA, largest.area_mm2, codes.SQUARE_MILLIMETRE)],
-        **_lesion_identity(result, lesion),
-    )
-
-
-def _lesion_identity(result: StudyResult, lesion: LesionReport) -> dict[str, object]:
-    return {
-        "tracking_identifier": sr.TrackingIdentifier(lesion.tracking_uid, lesion.tracking_id),
-        "finding_type": codes.LESION_CLASSES[lesion.lesion_class],
-        "finding_sites": [sr.FindingSite(codes.LUNG, laterality=codes.SIDES[lesion.side])],
-        "algorithm_id": algorithm(result.model) if result.model else None,
-    }
-
-
-def _region(outline: SliceOutline, polygon: object) -> sr.ImageRegion:
+def _region(outline: SliceOutline, index: int) -> sr.ImageRegion:
     frames = None if outline.frame_number is None else [outline.frame_number]
     return sr.ImageRegion(
         graphic_type=sr.GraphicTypeValues.POLYLINE,
-        graphic_data=polygon,
+        graphic_data=outline.polygons[index],
         source_image=sr.SourceImageForRegion(
             outline.header.SOPClassUID, outline.header.SOPInstanceUID, frames
         ),
     )
 
 
-def _measurement(name: Code, value: float, unit: Code, **details: object) -> sr.Measurement:
-    return sr.Measurement(name=name, value=round(float(value), 4), unit=unit, **details)
-
-
-def _tracking(key: str, identifier: str) -> sr.TrackingIdentifier:
-    return sr.TrackingIdentifier(derive_uid(key, "tracking", identifier), identifier)
-
-
-def _notices(result: StudyResult) -> list[str]:
-    notices = [RESEARCH_NOTICE]
-    if result.model is not None:
-        notices.append(f"Model: {result.model.notice}.")
-    return notices
-
-
-def _comment(group: Group, texts: Sequence[str]) -> None:
-    """Add text items to the container of a group."""
-    for text in texts:
-        item = sr.TextContentItem(
-            name=codes.COMMENT, value=text[:_TEXT_LIMIT], relationship_type=sr.RelationshipTypeValues.CONTAINS
-        )
-        group[0].ContentSequence.append(item)
+def _measurement(
+    name: Code,
+    value: float,
+    unit: Code,
+    site: sr.FindingSite | None = None,
+    *,
+    method: Code | None = None,
+    derivation: Code | None = None,
+) -> sr.Measurement:
+    return sr.Measurement(
+        name=name,
+        value=round(float(value), 4),
+        unit=unit,
+        finding_sites=None if site is None else [site],
+        method=method,
+        derivation=derivation,
+    )

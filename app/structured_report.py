@@ -7,23 +7,20 @@ from collections.abc import Sequence
 
 import highdicom
 from highdicom import sr
-from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
 
 from covid_ct_mask_net import RESEARCH_NOTICE, UNTRAINED_NOTICE, __version__
 from covid_ct_mask_net.app import codes
-from covid_ct_mask_net.app.headers import quiet_pydicom
-from covid_ct_mask_net.app.normalise import one_per_instance
-from covid_ct_mask_net.app.outlines import SliceOutline
-from covid_ct_mask_net.app.sr_content import (
-    MANUFACTURER,
-    MODEL_NAME,
-    ReportLimits,
-    device_uid,
-    measurement_report,
+from covid_ct_mask_net.app.normalise import (
+    OUTPUT_CHARACTER_SET,
+    Sources,
+    copy_patient_and_study,
+    quiet_writers,
 )
+from covid_ct_mask_net.app.outlines import SliceOutline
+from covid_ct_mask_net.app.sr_content import MANUFACTURER, MODEL_NAME, ReportContent, ReportLimits
+from covid_ct_mask_net.app.uids import ResultUids, device_uid
 from covid_ct_mask_net.clock import now
-from covid_ct_mask_net.identifiers import derive_uid
 from covid_ct_mask_net.results import StudyResult
 
 # Above what scanners and workstations number their series.
@@ -32,7 +29,7 @@ _SERIES_NUMBER = 9701
 
 def write_sr(
     result: StudyResult,
-    headers: Sequence[Dataset],
+    sources: Sources,
     outlines: Sequence[SliceOutline] = (),
     limits: ReportLimits | None = None,
 ) -> bytes:
@@ -44,67 +41,69 @@ def write_sr(
     ----------
     result : StudyResult
         Assessed or not; a study that was not assessed gets a report that says so.
-    headers : sequence of Dataset
-        Headers of the images that were read or, if none were, of whatever the study holds. All become
-        evidence; patient and study are theirs.
+    sources : Sources
+        Images that were read or, if none were, whatever the study holds. All become evidence; patient and
+        study are theirs.
     outlines : sequence of SliceOutline
         Of the lesions.
     limits : ReportLimits, optional
         How much is said one by one.
-
-    Raises
-    ------
-    ValueError
-        Without any header: there is no patient and study to write a report for.
     """
-    if not headers:
-        raise ValueError("A report needs the header of at least one instance of the study.")
-    with quiet_pydicom():
-        evidence = one_per_instance(headers)
-        images = {str(header.SOPInstanceUID): header for header in evidence}
-        key = _key(result, evidence)
-        content = measurement_report(result, outlines, images, key, limits or ReportLimits())
-        report = _document(result, evidence, content, key)
+    with quiet_writers():
+        uids = result_uids(result, sources)
+        content = ReportContent(result, outlines, sources.by_uid, uids, limits or ReportLimits()).build()
+        report = _document(result, sources, content, uids)
         buffer = io.BytesIO()
         report.save_as(buffer, enforce_file_format=True)
     return buffer.getvalue()
 
 
+def result_uids(result: StudyResult, sources: Sources) -> ResultUids:
+    """Return where the UIDs of a study's result set come from."""
+    return ResultUids.of(
+        str(sources.first.StudyInstanceUID),
+        [(str(one.SeriesInstanceUID), str(one.SOPInstanceUID)) for one in sources.instances],
+        _model_sha256(result),
+    )
+
+
 def _document(
-    result: StudyResult, evidence: Sequence[Dataset], content: sr.MeasurementReport, key: str
+    result: StudyResult, sources: Sources, content: sr.MeasurementReport, uids: ResultUids
 ) -> sr.Comprehensive3DSR:
-    moment = now()
+    device = device_uid(_model_sha256(result))
     report = sr.Comprehensive3DSR(
-        evidence=evidence,
+        evidence=sources.instances,
         content=content,
-        series_instance_uid=derive_uid(key, "SR series"),
+        series_instance_uid=uids.series("sr"),
         series_number=_SERIES_NUMBER,
-        sop_instance_uid=derive_uid(key, "SR instance"),
+        sop_instance_uid=uids.instance("sr"),
         instance_number=1,
         manufacturer=MANUFACTURER,
         is_complete=False,
         is_final=False,
         is_verified=False,
-        contributing_equipment=[_contributing_equipment(result)],
+        contributing_equipment=[_contributing_equipment(device)],
         transfer_syntax_uid=ExplicitVRLittleEndian,
         manufacturer_model_name=MODEL_NAME,
         software_versions=__version__,
-        device_serial_number=device_uid(result.model),
+        device_serial_number=device,
         series_description=_series_description(result),
+        coding_schemes=codes.coding_schemes(),
     )
+    copy_patient_and_study(sources.first, report)
     # Whatever highdicom stamps with the clock gets the one time of the run.
+    moment = now()
     date, time = moment.strftime("%Y%m%d"), moment.strftime("%H%M%S")
     for keyword in ("ContentDate", "SeriesDate", "InstanceCreationDate"):
         setattr(report, keyword, date)
     for keyword in ("ContentTime", "SeriesTime", "InstanceCreationTime"):
         setattr(report, keyword, time)
     report.TimezoneOffsetFromUTC = "+0000"
-    report.SpecificCharacterSet = "ISO_IR 192"
-    _declare_private_codes(report)
+    report.SpecificCharacterSet = OUTPUT_CHARACTER_SET
     return report
 
 
-def _contributing_equipment(result: StudyResult) -> highdicom.ContributingEquipment:
+def _contributing_equipment(device: str) -> highdicom.ContributingEquipment:
     equipment = highdicom.ContributingEquipment(
         manufacturer=MANUFACTURER,
         purpose_of_reference=codes.PROCESSING_EQUIPMENT,
@@ -114,7 +113,7 @@ def _contributing_equipment(result: StudyResult) -> highdicom.ContributingEquipm
         contribution_description=RESEARCH_NOTICE,
     )
     # A retrained model is another device (IHE AI Results, general encoding).
-    equipment.DeviceUID = device_uid(result.model)
+    equipment.DeviceUID = device
     return equipment
 
 
@@ -124,18 +123,5 @@ def _series_description(result: StudyResult) -> str:
     return "RESEARCH ONLY chest CT triage"
 
 
-def _declare_private_codes(report: Dataset) -> None:
-    """Say what the private coding scheme is (PS3.3 C.12.1.1.1)."""
-    item = Dataset()
-    item.CodingSchemeDesignator = codes.PRIVATE_SCHEME
-    item.CodingSchemeName = "COVID-CT-Mask-Net"
-    item.CodingSchemeVersion = "1"
-    item.CodingSchemeResponsibleOrganization = MANUFACTURER
-    report.CodingSchemeIdentificationSequence = [item]
-
-
-def _key(result: StudyResult, evidence: Sequence[Dataset]) -> str:
-    """Return what the report's UIDs derive from: its sources, the model and the version."""
-    sources = [str(evidence[0].StudyInstanceUID), *(str(header.SOPInstanceUID) for header in evidence)]
-    model = result.model.sha256 if result.model is not None else "none"
-    return derive_uid(*sources, model, __version__)
+def _model_sha256(result: StudyResult) -> str:
+    return "" if result.model is None else result.model.sha256

@@ -186,7 +186,7 @@ def _detector_settings(
         raise _mismatch(file, f"tells {classes} lesion classes apart with background, not 2 or 3")
     if not stages:
         raise _mismatch(file, "holds no ResNet under backbone.body")
-    architecture = {
+    architecture: dict[str, Any] = {
         "mask_type": MaskType.BOTH if classes == 3 else two_classes,
         "representation": _size(file, shapes, "roi_heads.box_head.fc6.weight", 0),
     }
@@ -212,9 +212,9 @@ def _anchors(file: LegacyFile, levels: int) -> tuple[tuple[int, ...], tuple[floa
     cut. Our settings hold one tuple for all levels, as all of the original's files do.
     """
     generator = file.content.get("anchor_generator")
-    values = []
+    values: list[tuple[Any, ...]] = []
     for attribute in ("sizes", "aspect_ratios"):
-        found = getattr(generator, attribute, None) if is_anchor_generator(generator) else None
+        found: Any = getattr(generator, attribute, None) if is_anchor_generator(generator) else None
         if not _are_numbers(found):
             raise _mismatch(file, "holds no anchor generator with sizes and ratios")
         per_level = [tuple(level) for level in found][:levels]

@@ -44,8 +44,8 @@ _STORAGE_DTYPES = {
 _ANCHOR_MODULES = ("models.mask_net.rpn", "models.mask_net.rpn_segmentation")
 # What unpickling a damaged file can end in; none of it says more than that the file is damaged.
 _DAMAGE = (
-    pickle.UnpicklingError, EOFError, AttributeError, ImportError, IndexError, KeyError, TypeError, ValueError,
-    OverflowError, RuntimeError, MemoryError, OSError, struct.error, zipfile.BadZipFile,
+    pickle.UnpicklingError, EOFError, AttributeError, ImportError, IndexError, KeyError, TypeError,
+    ValueError, OverflowError, RuntimeError, MemoryError, OSError, struct.error, zipfile.BadZipFile,
 )  # fmt: skip
 
 

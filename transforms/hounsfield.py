@@ -19,8 +19,8 @@ _LEAST_SHARE = 0.001
 class CheckHounsfieldd(MapTransform):
     """Let through what can be a chest CT in HU, clipped to [-1024, 3071].
 
-    Padding below the scale (-2000, -3024) becomes air. Padding above it, as from unsigned values (63536), does
-    too: nothing in a body is that dense.
+    Padding below the scale (-2000, -3024) becomes air. Padding above it, as from unsigned values (63536),
+    does too: nothing in a body is that dense.
 
     Parameters
     ----------
@@ -72,7 +72,8 @@ class CheckHounsfieldd(MapTransform):
             raise NotAssessableError(
                 "NOT_HOUNSFIELD_RANGE",
                 f"The values run from {lowest:g} to {highest:g}; a chest CT in Hounsfield units holds air "
-                f"(below {_AIR_HU:g}) and tissue (above {_TISSUE_HU:g}). Was the volume windowed or rescaled?",
+                f"(below {_AIR_HU:g}) and tissue (above {_TISSUE_HU:g}). Was the volume windowed or "
+                "rescaled?",
             )
         return hu
 

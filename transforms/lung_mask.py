@@ -113,5 +113,6 @@ def _thick(spacing_mm: float) -> Reason | None:
         return None
     return Reason(
         "THICK_SLICES",
-        f"The slices are {spacing_mm:.1f} mm apart; small lesions may lie between them and volumes are coarse.",
+        f"The slices are {spacing_mm:.1f} mm apart; small lesions may lie between them and volumes are "
+        "coarse.",
     )

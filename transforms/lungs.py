@@ -78,7 +78,7 @@ def segment_lungs(
     air = (coarse < settings.air_hu) & body
     airways = find_airways(coarse, air, steps)
     pockets = _lung_pockets(air & ~airways, coarse, steps, settings)
-    sides = _sides(pockets, body, steps)
+    sides = _sides(pockets, body)
     if not sides.any():
         return np.zeros(hu.shape, dtype=np.uint8)
     closed = _closed(sides, airways, steps, settings)
@@ -141,7 +141,7 @@ def _lung_pockets(
     return ndimage.binary_dilation(keep[labels], mask=air)
 
 
-def _sides(pockets: Mask, body: Mask, steps: tuple[float, ...]) -> NDArray[np.uint8]:
+def _sides(pockets: Mask, body: Mask) -> NDArray[np.uint8]:
     """Return 1 for the right and 2 for the left lung; joined lungs are cut where they touch."""
     sides = np.zeros(pockets.shape, dtype=np.uint8)
     labels, count = ndimage.label(pockets)

@@ -122,7 +122,8 @@ def _check(volume: MetaTensor) -> None:
         found = " x ".join(str(n) for n in volume.shape[1:])
         raise RefusedInputError(
             "NIFTI_DIMENSIONS",
-            f"The volume has {volume.shape[0]} channels of {found}; one three-dimensional volume is expected.",
+            f"The volume has {volume.shape[0]} channels of {found}; one three-dimensional volume is "
+            "expected.",
         )
     affine = np.asarray(volume.affine, dtype=np.float64)
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:

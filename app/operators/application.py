@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from monai.deploy.core import Application
@@ -52,7 +53,7 @@ class TriageApplication(Application):
         ]
         report = ReportOperator(self, name="report", chain=chain, finished=run.finished)
         flow = [intake, *stages, report]
-        for upstream, downstream in zip(flow, flow[1:], strict=False):
+        for upstream, downstream in pairwise(flow):
             self.add_flow(upstream, downstream, {(JOB, JOB)})
 
     def conclude(self) -> ExitCode:

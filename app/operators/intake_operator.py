@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from monai.deploy.conditions import BooleanCondition
+from monai.deploy.conditions import BooleanCondition  # type: ignore[attr-defined]
 from monai.deploy.core import Fragment, Operator, OperatorSpec
 
 from covid_ct_mask_net.app.study_job import StudyJob

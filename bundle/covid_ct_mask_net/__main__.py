@@ -48,8 +48,8 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the parser with all commands of this installation."""
     parser = argparse.ArgumentParser(
         prog="covid-ct-mask-net",
-        description="Chest CT: outline ground-glass opacity and consolidation, tell Control, Common Pneumonia "
-        "and COVID-19 apart, and triage scans.",
+        description="Chest CT: outline ground-glass opacity and consolidation, tell Control, Common "
+        "Pneumonia and COVID-19 apart, and triage scans.",
         epilog=f"{RESEARCH_NOTICE} Exit codes: 0 done, 2 usage, 3 nothing assessable, 4 refused input, "
         "5 weights or bundle not trusted, 6 output failed, 70 internal; with several studies the worst.",
     )

@@ -57,7 +57,7 @@ class CanonicalGrid:
 
     def source_slice(self, slice_index: int, source_axis: int = 2) -> int:
         """Return which source slice (index along ``source_axis``) a canonical slice came from."""
-        return int(round(float(self.to_source([[0.0, 0.0, slice_index]])[0, source_axis])))
+        return round(float(self.to_source([[0.0, 0.0, slice_index]])[0, source_axis]))
 
     def slice_position(self, slice_index: int) -> float:
         """Return the table position in mm (LPS z, larger is more superior) of a canonical slice."""

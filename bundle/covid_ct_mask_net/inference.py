@@ -43,7 +43,7 @@ class SliceInferer(Inferer):
         self.batch_size = batch_size
         self.mask_threshold = mask_threshold
 
-    def __call__(
+    def __call__(  # type: ignore[override]
         self,
         inputs: Tensor,
         network: SliceModel,

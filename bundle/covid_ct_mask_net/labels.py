@@ -7,7 +7,7 @@ labels that happen to be present.
 
 from __future__ import annotations
 
-from enum import Enum, IntEnum
+from enum import IntEnum, StrEnum
 
 
 class SliceClass(IntEnum):
@@ -43,7 +43,7 @@ class LesionClass(IntEnum):
         return self.name.replace("_", " ").capitalize().replace("Ground glass", "Ground-glass")
 
 
-class MaskType(str, Enum):
+class MaskType(StrEnum):
     """Which lesions the detector is trained on (paper, section 3.2; M8).
 
     ``both`` tells GGO and consolidation apart, ``ggo`` sees GGO only, ``merge`` takes both as one
@@ -60,14 +60,14 @@ class MaskType(str, Enum):
         return 3 if self is MaskType.BOTH else 2
 
 
-class Side(str, Enum):
+class Side(StrEnum):
     """Patient side, never image side."""
 
     RIGHT = "right"
     LEFT = "left"
 
 
-class Zone(str, Enum):
+class Zone(StrEnum):
     """Craniocaudal third of a lung; thirds of its own height, not anatomical lobes."""
 
     UPPER = "upper"

@@ -160,10 +160,10 @@ def canonical_grid(volume: MetaTensor) -> CanonicalGrid:
 
 def save_label_map(label_map: MetaTensor, path: Path) -> None:
     """Write a label map (1, X, Y, Z) as NIfTI; equal maps make equal files."""
-    image = nibabel.Nifti1Image(
+    image = nibabel.Nifti1Image(  # type: ignore[no-untyped-call]
         np.asarray(label_map[0], dtype=np.uint8), np.asarray(label_map.affine, dtype=np.float64)
     )
-    image.header.set_xyzt_units("mm")
+    image.header.set_xyzt_units("mm")  # type: ignore[no-untyped-call]
     image.to_filename(path)
 
 
@@ -211,4 +211,4 @@ def _geometry(volume: MetaTensor | None) -> GeometryReport | None:
 
 def lps_axis_codes(affine: Any) -> str:
     """Return the direction in which each voxel index grows, as letters of R L A P I S."""
-    return "".join(nibabel.aff2axcodes(affine))
+    return "".join(nibabel.aff2axcodes(affine))  # type: ignore[no-untyped-call]

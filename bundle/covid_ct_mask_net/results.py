@@ -10,7 +10,7 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import Enum, StrEnum
 from typing import Any
 
 from covid_ct_mask_net import RESEARCH_NOTICE
@@ -19,7 +19,7 @@ from covid_ct_mask_net.labels import LesionClass, Side, SliceClass, Zone
 RESULT_SCHEMA = "covid-ct-mask-net/result/1"
 
 
-class Status(str, Enum):
+class Status(StrEnum):
     """How the work on a study ended. Only ``assessed`` carries a class."""
 
     ASSESSED = "assessed"
@@ -28,7 +28,7 @@ class Status(str, Enum):
     FAILED = "failed"
 
 
-class Priority(str, Enum):
+class Priority(StrEnum):
     """Reading priority that the triage suggests; it only ever moves a study up the list."""
 
     URGENT = "urgent"

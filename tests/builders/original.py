@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional
 from torchvision.models import resnet
 from torchvision.ops import nms, roi_align
 
@@ -25,6 +25,23 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 BLOCKS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3), "resnet50": (3, 4, 6, 3)}
 
 
+def _body_state(backbone: str, stages: range, generator: torch.Generator) -> OrderedDict[str, Tensor]:
+    """A ResNet whose statistics fit its random weights, so that activations stay of order one."""
+    body = getattr(resnet, backbone)(weights=None).train()
+    for module in body.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 0.5
+    with torch.no_grad():
+        for _ in range(3):
+            body(torch.randn(2, 3, 64, 64, generator=generator))
+    kept = ("conv1", "bn1", *(f"layer{n}" for n in stages))
+    return OrderedDict(
+        (f"backbone.body.{name}", tensor.clone())
+        for name, tensor in body.state_dict().items()
+        if name.split(".")[0] in kept
+    )
+
+
 def original_state(
     backbone: str, truncation: int, classes: int, *, s: tuple[int, int] | None, masks: bool, seed: int = 0
 ) -> OrderedDict[str, Tensor]:
@@ -32,18 +49,7 @@ def original_state(
     generator = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)
     stages = range(1, 5 - truncation)
-    body = getattr(resnet, backbone)(weights=None).train()
-    for module in body.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.momentum = 0.5
-    with torch.no_grad():  # statistics that fit, so that activations stay of order one
-        for _ in range(3):
-            body(torch.randn(2, 3, 64, 64, generator=generator))
-    state: OrderedDict[str, Tensor] = OrderedDict()
-    for name, tensor in body.state_dict().items():
-        stage = name.split(".")[0]
-        if stage in ("conv1", "bn1") or stage in [f"layer{n}" for n in stages]:
-            state[f"backbone.body.{name}"] = tensor.clone()
+    state = _body_state(backbone, stages, generator)
     widths = (256, 512, 1024, 2048) if backbone == "resnet50" else (64, 128, 256, 512)
     maps = [widths[n - 1] for n in stages] if backbone == "resnet50" else [widths[stages[-1] - 1]]
 
@@ -135,8 +141,8 @@ class OriginalClassifier:
         maps = self._fpn(self._body(pixels))
         proposals = self._proposals(maps, pixels.shape[-1], pixels.shape[-2], size)
         rows = self._rows(maps, proposals, pixels.shape[-1], size)
-        hidden = F.relu(self._linear("s2new.fc_scores", rows.reshape(1, -1)))
-        hidden = F.relu(self._linear("s2new.fc_scores_2", hidden))
+        hidden = functional.relu(self._linear("s2new.fc_scores", rows.reshape(1, -1)))
+        hidden = functional.relu(self._linear("s2new.fc_scores_2", hidden))
         return rows, self._linear("s2new.fc_scores_img", hidden)[0]
 
     def _prepare(self, image: Tensor) -> tuple[Tensor, tuple[int, int]]:
@@ -146,28 +152,28 @@ class OriginalClassifier:
         scale = self.min_size / short
         if long * scale > 1024:
             scale = 1024 / long
-        pixels = F.interpolate(
+        pixels = functional.interpolate(
             pixels, scale_factor=scale, mode="bilinear", align_corners=False, recompute_scale_factor=False
         )
         height, width = pixels.shape[-2:]
-        return F.pad(pixels, (0, -width % 32, 0, -height % 32)), (height, width)
+        return functional.pad(pixels, (0, -width % 32, 0, -height % 32)), (height, width)
 
     def _linear(self, name: str, x: Tensor) -> Tensor:
-        return F.linear(x, self.state[f"{name}.weight"], self.state[f"{name}.bias"])
+        return functional.linear(x, self.state[f"{name}.weight"], self.state[f"{name}.bias"])
 
     def _conv(self, name: str, x: Tensor, stride: int = 1, padding: int = 0) -> Tensor:
-        return F.conv2d(
+        return functional.conv2d(
             x, self.state[f"{name}.weight"], self.state.get(f"{name}.bias"), stride=stride, padding=padding
         )
 
     def _bn(self, name: str, x: Tensor) -> Tensor:
         parts = [self.state[f"{name}.{p}"] for p in ("running_mean", "running_var", "weight", "bias")]
-        return F.batch_norm(x, *parts, eps=1e-5)
+        return functional.batch_norm(x, *parts, eps=1e-5)
 
     def _body(self, x: Tensor) -> list[Tensor]:
         at = "backbone.body"
-        x = F.relu(self._bn(f"{at}.bn1", self._conv(f"{at}.conv1", x, 2, 3)))
-        x = F.max_pool2d(x, 3, 2, 1)
+        x = functional.relu(self._bn(f"{at}.bn1", self._conv(f"{at}.conv1", x, 2, 3)))
+        x = functional.max_pool2d(x, 3, 2, 1)
         maps = []
         for stage in self.stages:
             for block in range(BLOCKS[self.backbone][stage - 1]):
@@ -177,15 +183,15 @@ class OriginalClassifier:
 
     def _block(self, at: str, x: Tensor, stride: int) -> Tensor:
         if self.backbone == "resnet50":
-            y = F.relu(self._bn(f"{at}.bn1", self._conv(f"{at}.conv1", x)))
-            y = F.relu(self._bn(f"{at}.bn2", self._conv(f"{at}.conv2", y, stride, 1)))
+            y = functional.relu(self._bn(f"{at}.bn1", self._conv(f"{at}.conv1", x)))
+            y = functional.relu(self._bn(f"{at}.bn2", self._conv(f"{at}.conv2", y, stride, 1)))
             y = self._bn(f"{at}.bn3", self._conv(f"{at}.conv3", y))
         else:
-            y = F.relu(self._bn(f"{at}.bn1", self._conv(f"{at}.conv1", x, stride, 1)))
+            y = functional.relu(self._bn(f"{at}.bn1", self._conv(f"{at}.conv1", x, stride, 1)))
             y = self._bn(f"{at}.bn2", self._conv(f"{at}.conv2", y, 1, 1))
         if f"{at}.downsample.0.weight" in self.state:
             x = self._bn(f"{at}.downsample.1", self._conv(f"{at}.downsample.0", x, stride))
-        return F.relu(x + y)
+        return functional.relu(x + y)
 
     def _fpn(self, maps: list[Tensor]) -> list[Tensor]:
         at = "backbone.fpn"
@@ -193,14 +199,14 @@ class OriginalClassifier:
         for level in reversed(range(len(maps))):
             lateral = self._conv(f"{at}.inner_blocks.{level}", maps[level])
             if merged:
-                lateral = lateral + F.interpolate(merged[0], size=lateral.shape[-2:], mode="nearest")
+                lateral = lateral + functional.interpolate(merged[0], size=lateral.shape[-2:], mode="nearest")
             merged.insert(0, lateral)
         return [self._conv(f"{at}.layer_blocks.{n}", m, padding=1) for n, m in enumerate(merged)]
 
     def _proposals(self, maps: list[Tensor], width: int, height: int, size: tuple[int, int]) -> Tensor:
         boxes, scores = [], []
         for features in maps:
-            hidden = F.relu(self._conv("rpn.head.conv", features, padding=1))
+            hidden = functional.relu(self._conv("rpn.head.conv", features, padding=1))
             objectness = self._conv("rpn.head.cls_logits", hidden)[0].permute(1, 2, 0).reshape(-1)
             deltas = self._conv("rpn.head.bbox_pred", hidden)[0].permute(1, 2, 0).reshape(-1, 4)
             rows, columns = features.shape[-2:]
@@ -222,8 +228,8 @@ class OriginalClassifier:
         for level, features in enumerate(maps):
             at = torch.nonzero(levels == level)[:, 0]
             pooled[at] = roi_align(features, [proposals[at]], 7, features.shape[-1] / width, 2)
-        hidden = F.relu(self._linear("roi_heads.box_head.fc6", pooled.flatten(1)))
-        hidden = F.relu(self._linear("roi_heads.box_head.fc7", hidden))
+        hidden = functional.relu(self._linear("roi_heads.box_head.fc6", pooled.flatten(1)))
+        hidden = functional.relu(self._linear("roi_heads.box_head.fc7", hidden))
         scores = self._linear("roi_heads.box_predictor.cls_score", hidden).softmax(1)
         deltas = self._linear("roi_heads.box_predictor.bbox_pred", hidden)
         found = []

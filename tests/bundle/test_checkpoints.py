@@ -107,9 +107,9 @@ def test_each_network_is_loaded_by_its_own_function(model: Model, saved: Path, t
     assert len(load_segmentation(saved)(torch.rand(2, 1, 64, 64))) == 2
     save_checkpoint(tmp_path / "detector.pt", CARD, model.detector, None)
     save_checkpoint(tmp_path / "classifier.pt", CARD, None, model.classifier)
-    with pytest.raises(UntrustedModelError, match="detector.pt holds no classifier"):
+    with pytest.raises(UntrustedModelError, match=r"detector\.pt holds no classifier"):
         load_classifier(tmp_path / "detector.pt")
-    with pytest.raises(UntrustedModelError, match="classifier.pt holds no lesion detector"):
+    with pytest.raises(UntrustedModelError, match=r"classifier\.pt holds no lesion detector"):
         load_segmentation(tmp_path / "classifier.pt")
     with pytest.raises(ValueError, match="neither"):
         save_checkpoint(tmp_path / "none.pt", CARD, None, None)

@@ -10,13 +10,13 @@ from covid_ct_mask_net import RESEARCH_NOTICE
 from covid_ct_mask_net.errors import ExitCode
 
 _DESCRIPTION = f"""\
-Convert checkpoints of the original COVID-CT-Mask-Net repository. Nothing that is pickled in them is run: tensors
-and anchor settings are read as data, and a file that asks for anything else is refused. Backbone, truncation,
-lesion classes and the size of S are read from the weights. {RESEARCH_NOTICE}"""
+Convert checkpoints of the original COVID-CT-Mask-Net repository. Nothing that is pickled in them is run:
+tensors and anchor settings are read as data, and a file that asks for anything else is refused. Backbone,
+truncation, lesion classes and the size of S are read from the weights. {RESEARCH_NOTICE}"""
 _EXAMPLES = """\
 examples:
   covid-ct-mask-net import-checkpoint segmentation.pth detector.pt       one network
-  covid-ct-mask-net import-checkpoint seg.pth cls.pth model.pt           both in one file, as triage needs them
+  covid-ct-mask-net import-checkpoint seg.pth cls.pth model.pt       both in one file, for triage
   covid-ct-mask-net import-checkpoint ggo.pth ggo.pt --two-classes ggo   a detector of GGO alone
 
 then list the new file, to say that you trust it, and use it:
@@ -80,7 +80,8 @@ def run(arguments: argparse.Namespace) -> ExitCode:
     if model.classifier is not None:
         settings = model.classifier.settings
         lines.append(
-            f"classifier: {describe(model.classifier.detector_settings)}; S reads {settings.regions} regions, "
+            f"classifier: {describe(model.classifier.detector_settings)}; S reads {settings.regions} "
+            "regions, "
             f"{settings.features} wide, {settings.classes} classes"
         )
     if model.detector is not None and model.classifier is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import nn
 from torchvision.models import resnet
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
@@ -35,6 +37,6 @@ def build_backbone(settings: DetectorSettings) -> BackboneWithFPN:
 
 
 def _out_channels(stage: nn.Sequential) -> int:
-    block = stage[-1]
+    block: Any = stage[-1]
     last_convolution = block.conv3 if isinstance(block, resnet.Bottleneck) else block.conv2
     return int(last_convolution.out_channels)

@@ -91,9 +91,10 @@ class CovidCTMaskNet(FasterRCNN):
             trunk.eval()
         return self
 
-    def forward(self, images: Tensor | Sequence[Tensor]) -> Tensor:  # type: ignore[override]
+    def forward(self, images: Tensor | Sequence[Tensor]) -> Tensor:
         """Return the logits of slices (see the class)."""
-        return self.s(self.rows(images))  # type: ignore[no-any-return]
+        logits: Tensor = self.s(self.rows(images))
+        return logits
 
     def rows(self, images: Tensor | Sequence[Tensor]) -> Tensor:
         """Return the ranked rows (B, N, 5) of slices; what mode S trains on and may keep."""

@@ -35,9 +35,9 @@ def ranked_rows(network: FasterRCNN, regions: Regions, count: int) -> Tensor:
     """
     heads = network.roi_heads
     proposals_per_slice = [len(boxes) for boxes in regions.proposals]
-    scores = torch.softmax(regions.class_logits, -1).split(proposals_per_slice)
+    scores = torch.split(torch.softmax(regions.class_logits, -1), proposals_per_slice)
     boxes = heads.box_coder.decode(regions.box_regression, regions.proposals).split(proposals_per_slice)
-    deltas = regions.box_regression.split(proposals_per_slice)
+    deltas = torch.split(regions.box_regression, proposals_per_slice)
     rows = []
     for slice_scores, slice_boxes, slice_deltas, size in zip(
         scores, boxes, deltas, regions.image_sizes, strict=True

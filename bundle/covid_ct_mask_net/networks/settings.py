@@ -115,7 +115,8 @@ class DetectorSettings(_Settings):
         if self.backbone not in (FULL_BACKBONE, *LIGHT_BACKBONES):
             raise UsageError(
                 "BACKBONE",
-                f"The backbone is {self.backbone!r}, but must be {FULL_BACKBONE}, {' or '.join(LIGHT_BACKBONES)}.",
+                f"The backbone is {self.backbone!r}, but must be {FULL_BACKBONE}, "
+                f"{' or '.join(LIGHT_BACKBONES)}.",
             )
         deepest = 2 if self.light else 0
         if not 0 <= self.truncation <= deepest:

@@ -120,7 +120,7 @@ class VolumeTriage:
         pooled = self._pool(probabilities)
         linked = link(accepted_instances(evidence, lungs, grid, self.lesion_rules), grid, self.lesion_rules)
         kept = [instance for lesion in linked for instance in lesion.instances]
-        labels = label_map(kept, lungs.shape)  # type: ignore[arg-type]
+        labels = label_map(kept, lungs.shape)
         regions = LungRegions(lungs)
         involvement = measure_involvement(regions, labels, grid)
         predicted = SliceClass(int(np.argmax(pooled)))
