@@ -1,9 +1,9 @@
 """The stages that take a study from its files to its result set.
 
-Plain functions of a `StudyJob`, in the order of ``StudyChain.stages``. The command line calls them in
-turn; the operators of the application wrap one each. A stage that cannot go on leaves its reason in the job, and the
-last stage writes that reason as the study's result: one study never stops the others, and each ends with a
-result.
+Plain functions of a `StudyJob`, in the order of ``StudyChain.stages``. The command line calls them in turn,
+the operators of the application wrap one each. A stage that cannot go on leaves its reason in the job, and
+the last stage writes that reason as the study's result: one study never stops the others, and each ends with
+a result.
 """
 
 from __future__ import annotations

@@ -208,7 +208,9 @@ def _copy_deidentification(headers: Sequence[Dataset], shared: Dataset) -> None:
 
 
 def _instance(header: Dataset, shared: Dataset) -> Dataset:
-    instance = copy.copy(shared)
+    # copy.copy would leave all instances with one and the same dictionary of elements.
+    instance = Dataset()
+    instance.update(shared)
     for keyword in _IDENTIFIERS:
         setattr(instance, keyword, str(header[keyword].value))
     for keyword in _INSTANCE:

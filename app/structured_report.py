@@ -98,6 +98,9 @@ def _document(
         setattr(report, keyword, date)
     for keyword in ("ContentTime", "SeriesTime", "InstanceCreationTime"):
         setattr(report, keyword, time)
+    stamped = [item for item in report.ContributingEquipmentSequence if "ContributionDateTime" in item]
+    for item in stamped:
+        item.ContributionDateTime = moment.strftime("%Y%m%d%H%M%S+0000")
     report.TimezoneOffsetFromUTC = "+0000"
     report.SpecificCharacterSet = OUTPUT_CHARACTER_SET
     return report

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
+import warnings
 from collections.abc import Sequence
 from types import ModuleType
 
@@ -33,6 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv : sequence of str, optional
         Arguments without the program's name; those of the process if not given.
     """
+    # MONAI imports everything in its namespace; Holoscan, beside it, advises on stack sizes at import.
+    warnings.filterwarnings("ignore", message="Current stack size")
     arguments = build_parser().parse_args(argv)
     try:
         return int(arguments.run(arguments))
