@@ -37,7 +37,7 @@ def chest_with_lesions(*, lesions: bool = True) -> NDArray[np.float32]:
 
 
 class Oracle(nn.Module):
-    """Stands for a `SliceModel`: outlines the lesions of `chest_with_lesions` and calls their slices COVID-19."""
+    """Stands for a `SliceModel`: outlines the lesions of the phantom and calls their slices COVID-19."""
 
     def __init__(self) -> None:
         super().__init__()
