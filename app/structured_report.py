@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import highdicom
 from highdicom import sr
 from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.valuerep import DT
 
 from covid_ct_mask_net import RESEARCH_NOTICE, UNTRAINED_NOTICE, __version__
 from covid_ct_mask_net.app import codes
@@ -100,7 +101,7 @@ def _document(
         setattr(report, keyword, time)
     stamped = [item for item in report.ContributingEquipmentSequence if "ContributionDateTime" in item]
     for item in stamped:
-        item.ContributionDateTime = moment.strftime("%Y%m%d%H%M%S+0000")
+        item.ContributionDateTime = DT(moment)
     report.TimezoneOffsetFromUTC = "+0000"
     report.SpecificCharacterSet = OUTPUT_CHARACTER_SET
     return report
