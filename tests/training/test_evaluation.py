@@ -28,11 +28,26 @@ def test_a_classifier_is_reported_by_slice_scan_and_patient(tmp_path: Path) -> N
     assert report["scans"]["accuracy"]["value"] > accuracy["value"]
     assert report["slices"]["patients"] == 12
     assert report["calibration"]["after"]["temperature"] != 1
-    assert (
-        report["at_prevalence"]["COVID-19"]["ppv"] < report["slices"]["classes"]["COVID-19"]["ppv"]["value"]
-    )
     assert report["demographics"] == "not available"
     json.dumps(report, allow_nan=False)
+
+
+def test_predictive_values_follow_the_prevalence_that_is_given(tmp_path: Path) -> None:
+    run = read_run(make_classifier_run(tmp_path))
+    prevalence = [0.9, 0.09, 0.01]
+    report = classification_report(run.predictions["test"], SLICE_CLASS_NAMES, prevalence=prevalence)
+    # Bayes, from how slices of each class are answered: P(true and predicted) at that prevalence.
+    confusion = np.array(report["slices"]["confusion"], dtype=float)
+    joint = confusion / confusion.sum(axis=1, keepdims=True) * np.array(prevalence)[:, None]
+    for index, name in enumerate(SLICE_CLASS_NAMES):
+        ppv = joint[index, index] / joint[:, index].sum()
+        others = np.delete(np.delete(joint, index, axis=0), index, axis=1).sum()
+        npv = others / np.delete(joint, index, axis=1).sum()
+        assert report["at_prevalence"][name]["ppv"] == pytest.approx(ppv)
+        assert report["at_prevalence"][name]["npv"] == pytest.approx(npv)
+    measured = report["slices"]["classes"]["COVID-19"]["ppv"]["value"]
+    # All false positives of COVID-19 are common pneumonia here, which is nine times as frequent.
+    assert report["at_prevalence"]["COVID-19"]["ppv"] < measured < 1
 
 
 def test_without_validation_there_is_no_fitted_temperature(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torchvision.models.detection.faster_rcnn import FasterRCNN, FastRCNNPredictor
 
 from covid_ct_mask_net.networks.backbone import build_backbone
-from covid_ct_mask_net.networks.detector import anchor_generator, box_head, box_pool, keep_all_proposals
+from covid_ct_mask_net.networks.detector import anchor_generator, box_head, box_pool
+from covid_ct_mask_net.networks.proposals import rank_proposals_by_logit
 from covid_ct_mask_net.networks.ranked_rows import ROW_WIDTH, ranked_rows
 from covid_ct_mask_net.networks.regions import Regions, compute_regions, passes
 from covid_ct_mask_net.networks.settings import ClassifierSettings, DetectorSettings
@@ -80,7 +81,7 @@ class CovidCTMaskNet(FasterRCNN):
         self.detector_settings = detector
         self.settings = settings
         self.transform = SliceTransform(detector)
-        keep_all_proposals(self)
+        rank_proposals_by_logit(self.rpn)
         self.s = HeadS(settings)
         self.train(self.training)
 

@@ -14,6 +14,7 @@ from torchvision.models.detection.transform import resize_boxes
 from torchvision.ops import MultiScaleRoIAlign
 
 from covid_ct_mask_net.networks.backbone import FPN_CHANNELS, build_backbone
+from covid_ct_mask_net.networks.proposals import rank_proposals_by_logit
 from covid_ct_mask_net.networks.regions import Regions, compute_regions, passes
 from covid_ct_mask_net.networks.settings import DetectorSettings
 from covid_ct_mask_net.networks.slice_transform import SliceTransform
@@ -74,7 +75,7 @@ class LesionDetector(MaskRCNN):
         )
         self.settings = settings
         self.transform = SliceTransform(settings)
-        keep_all_proposals(self)
+        rank_proposals_by_logit(self.rpn)
 
     def forward(
         self, images: Tensor | Sequence[Tensor], targets: list[dict[str, Tensor]] | None = None
@@ -146,12 +147,3 @@ def box_pool(levels: list[str]) -> MultiScaleRoIAlign:
 def box_head(settings: DetectorSettings) -> nn.Module:
     """Return the 128-wide box head (torchvision's has 1024)."""
     return TwoMLPHead(FPN_CHANNELS * _BOX_RESOLUTION**2, settings.representation)
-
-
-def keep_all_proposals(network: FasterRCNN) -> None:
-    """Let proposals of zero area through to the box head, as the paper's code does.
-
-    Anchors of size 2 and ratio 0.1 or 0.25 round to zero height; torchvision would drop what comes from
-    them (its smallest side is 1e-3), which changes the ranked rows of untrained or little trained networks.
-    """
-    network.rpn.min_size = 0.0
