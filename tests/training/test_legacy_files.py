@@ -97,7 +97,8 @@ def test_a_call_in_a_file_is_refused_and_not_made(archive: bool, tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    "name", ["builtins.eval", "builtins.getattr", "os.system", "torch.load", "torch.nn.Module", "torch._utils.x"]
+    "name",
+    ["builtins.eval", "builtins.getattr", "os.system", "torch.load", "torch.nn.Module", "torch._utils.x"],
 )
 def test_no_other_name_is_known(name: str, tmp_path: Path) -> None:
     module, attribute = name.rsplit(".", 1)
