@@ -18,6 +18,7 @@ from covid_ct_mask_net.errors import CovidCTMaskNetError, NotAssessableError, Re
 DECLINED = "declined"
 SLICES = "slices"
 SLICE_INDICES = "slice_indices"
+SLICE_CROP = "slice_crop"
 
 Declinable = NotAssessableError | RefusedInputError
 

@@ -13,10 +13,12 @@ from torch import Tensor
 from torch.nn import functional
 from torchvision.models.detection.roi_heads import expand_boxes, expand_masks
 
+from covid_ct_mask_net.declining import SLICE_CROP, SLICE_INDICES, SLICES
 from covid_ct_mask_net.errors import NotAssessableError, UsageError
 from covid_ct_mask_net.evidence import LesionInstance, SliceEvidence
 from covid_ct_mask_net.labels import LesionClass, MaskType
 from covid_ct_mask_net.networks.slice_model import SliceModel, SliceOutput
+from covid_ct_mask_net.slice_crop import SliceCrop
 
 _DETECTOR_LABELS = {
     MaskType.BOTH: {1: LesionClass.GROUND_GLASS_OPACITY, 2: LesionClass.CONSOLIDATION},
@@ -49,19 +51,23 @@ class SliceInferer(Inferer):
         network: SliceModel,
         slice_indices: Sequence[int],
         progress: Callable[[int], object] | None = None,
+        crop: SliceCrop | None = None,
     ) -> list[SliceEvidence]:
         """Return the evidence of each slice, in order.
 
         Parameters
         ----------
         inputs : Tensor
-            (N, 1, H, W) in [0, 1], radiological display orientation.
+            (N, 1, H, W) in [0, 1], radiological display orientation; whole slices or the crop of each.
         network : SliceModel
             In test mode.
         slice_indices : sequence of int
             Where each slice lies in the canonical volume.
         progress : callable, optional
             Called with the number of slices done since the last call.
+        crop : SliceCrop, optional
+            Where the inputs lie in their slices. They are resized as whole slices are, and the evidence is
+            given in pixels of the whole slice.
 
         Raises
         ------
@@ -70,18 +76,20 @@ class SliceInferer(Inferer):
         """
         labels = _lesion_classes(network)
         device = next(network.parameters()).device
+        place = crop or SliceCrop(0, 0, *inputs.shape[-2:], *inputs.shape[-2:])
+        scale = network.classifier.transform.scale_of(place.full_height, place.full_width)
         evidence: list[SliceEvidence] = []
         for start in range(0, len(inputs), self.batch_size):
             batch = inputs[start : start + self.batch_size]
-            outputs = network(torch.as_tensor(batch).to(device))
+            outputs = network(torch.as_tensor(batch).to(device), [scale] * len(batch))
             for index, output in zip(slice_indices[start : start + len(batch)], outputs, strict=True):
-                evidence.append(self._evidence(int(index), output, batch.shape[-2:], labels))
+                evidence.append(self._evidence(int(index), output, place, labels))
             if progress is not None:
                 progress(len(batch))
         return evidence
 
     def _evidence(
-        self, index: int, output: SliceOutput, shape: Sequence[int], labels: Mapping[int, LesionClass]
+        self, index: int, output: SliceOutput, place: SliceCrop, labels: Mapping[int, LesionClass]
     ) -> SliceEvidence:
         logits = output.logits.double().cpu()
         if not torch.isfinite(logits).all():
@@ -89,9 +97,11 @@ class SliceInferer(Inferer):
                 "MODEL_NON_FINITE", f"The network gave no number for slice {index}; the weights are unusable."
             )
         instances = []
-        cropped = crop_masks(output.masks, output.boxes, (int(shape[0]), int(shape[1])), self.mask_threshold)
+        boxes = output.boxes.cpu() + torch.tensor([place.left, place.top] * 2, dtype=output.boxes.dtype)
+        shape = (place.full_height, place.full_width)
+        cropped = crop_masks(output.masks, boxes, shape, self.mask_threshold)
         for box, label, score, (offset, mask) in zip(
-            output.boxes.tolist(), output.labels.tolist(), output.scores.tolist(), cropped, strict=True
+            boxes.tolist(), output.labels.tolist(), output.scores.tolist(), cropped, strict=True
         ):
             if mask.any():
                 instances.append(LesionInstance(index, labels[label], float(score), tuple(box), offset, mask))
@@ -142,7 +152,8 @@ def prepare_volume(
     Slices stay where they are; the inferer moves one batch at a time to the device.
     """
     del device, non_blocking
-    return batch["slices"], None, ([int(i) for i in batch["slice_indices"]],), {}
+    indices = [int(i) for i in batch[SLICE_INDICES]]
+    return batch[SLICES], None, (indices,), {"crop": batch.get(SLICE_CROP)}
 
 
 def single_volume(batch: Sequence[Any]) -> Any:

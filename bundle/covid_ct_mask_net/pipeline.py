@@ -15,7 +15,14 @@ import torch
 from monai.bundle import ConfigParser
 
 from covid_ct_mask_net.checkpoints import Model, load_model, untrained_model
-from covid_ct_mask_net.declining import DECLINED, SLICE_INDICES, SLICES, DecliningCompose, declined
+from covid_ct_mask_net.declining import (
+    DECLINED,
+    SLICE_CROP,
+    SLICE_INDICES,
+    SLICES,
+    DecliningCompose,
+    declined,
+)
 from covid_ct_mask_net.errors import NotAssessableError, UntrustedModelError
 from covid_ct_mask_net.inference import SliceInferer
 from covid_ct_mask_net.networks.settings import ClassifierSettings, DetectorSettings
@@ -60,7 +67,7 @@ class VolumePipeline:
             return dict(data)
         indices = [int(index) for index in data[SLICE_INDICES]]
         try:
-            evidence = self.inferer(data[SLICES], self.network, indices, progress)
+            evidence = self.inferer(data[SLICES], self.network, indices, progress, data.get(SLICE_CROP))
         except NotAssessableError as error:
             return {**data, DECLINED: error}
         return {**data, "pred": evidence}

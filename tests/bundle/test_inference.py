@@ -16,6 +16,7 @@ from covid_ct_mask_net.evidence import SliceEvidence
 from covid_ct_mask_net.inference import SliceInferer, crop_masks, prepare_volume, single_volume
 from covid_ct_mask_net.labels import LesionClass
 from covid_ct_mask_net.networks.slice_model import SliceModel
+from covid_ct_mask_net.slice_crop import SliceCrop
 
 SLICES = torch.stack(random_slices(*[(70, 90)] * 5))
 INDICES = [3, 4, 5, 8, 9]
@@ -146,4 +147,31 @@ def test_volumes_are_taken_apart_for_monai() -> None:
     assert slices is SLICES
     assert target is None
     assert arguments == (INDICES,)
-    assert named == {}
+    assert named == {"crop": None}
+
+
+def test_evidence_of_a_crop_lies_where_the_crop_lies(model: SliceModel) -> None:
+    crop = SliceCrop(top=20, left=10, height=32, width=64, full_height=70, full_width=90)
+    cut = SLICES[:2, :, 20:52, 10:74]
+    inferer = SliceInferer(batch_size=2, mask_threshold=0.5)
+    evidence = inferer(cut, model, INDICES[:2], crop=crop)
+    scale = model.classifier.transform.scale_of(70, 90)
+    for one, output in zip(evidence, model(cut, [scale] * 2), strict=True):
+        assert one.logits == tuple(output.logits.double().tolist())
+        moved = output.boxes + torch.tensor([10.0, 20.0, 10.0, 20.0])
+        pasted = paste_masks_in_image(output.masks, moved, (70, 90))[:, 0].numpy() > 0.5
+        expected = [(box, mask) for box, mask in zip(moved.tolist(), pasted, strict=True) if mask.any()]
+        assert expected
+        for instance, (box, mask) in zip(one.instances, expected, strict=True):
+            assert np.array_equal(_drawn([(instance.offset, instance.mask)], (70, 90))[0], mask)
+            assert instance.box == pytest.approx(box)
+            assert (10, 20) <= instance.box[:2]
+            assert instance.box[2] <= 74
+            assert instance.box[3] <= 52
+
+
+def test_the_whole_slice_is_a_crop_too(model: SliceModel) -> None:
+    inferer = SliceInferer(batch_size=2, mask_threshold=0.5)
+    whole = inferer(SLICES[:1], model, [3])
+    as_crop = inferer(SLICES[:1], model, [3], crop=SliceCrop(0, 0, 70, 90, 70, 90))
+    assert _same(whole[0], as_crop[0])

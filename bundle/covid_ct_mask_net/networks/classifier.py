@@ -13,7 +13,7 @@ from covid_ct_mask_net.networks.backbone import build_backbone
 from covid_ct_mask_net.networks.detector import anchor_generator, box_head, box_pool
 from covid_ct_mask_net.networks.proposals import rank_proposals_by_logit
 from covid_ct_mask_net.networks.ranked_rows import ROW_WIDTH, ranked_rows
-from covid_ct_mask_net.networks.regions import Regions, compute_regions, passes
+from covid_ct_mask_net.networks.regions import Regions, compute_regions, passes, scales_of
 from covid_ct_mask_net.networks.settings import ClassifierSettings, DetectorSettings
 from covid_ct_mask_net.networks.slice_transform import SliceTransform
 
@@ -92,16 +92,20 @@ class CovidCTMaskNet(FasterRCNN):
             trunk.eval()
         return self
 
-    def forward(self, images: Tensor | Sequence[Tensor]) -> Tensor:
-        """Return the logits of slices (see the class)."""
-        logits: Tensor = self.s(self.rows(images))
+    def forward(self, images: Tensor | Sequence[Tensor], scales: Sequence[float] | None = None) -> Tensor:
+        """Return the logits of slices, or of crops with their scales (see the class)."""
+        logits: Tensor = self.s(self.rows(images, scales))
         return logits
 
-    def rows(self, images: Tensor | Sequence[Tensor]) -> Tensor:
-        """Return the ranked rows (B, N, 5) of slices; what mode S trains on and may keep."""
+    def rows(self, images: Tensor | Sequence[Tensor], scales: Sequence[float] | None = None) -> Tensor:
+        """Return the ranked rows (B, N, 5) of slices; what mode S trains on and may keep.
+
+        ``scales`` says for crops by which factor each is resized: ``transform.scale_of`` the slice that it
+        was cut from.
+        """
         rows: dict[int, Tensor] = {}
-        for group in passes(self.transform, images):
-            regions = compute_regions(self, [images[index] for index in group])
+        for group in passes(self.transform, images, scales):
+            regions = compute_regions(self, [images[index] for index in group], scales_of(group, scales))
             rows |= dict(zip(group, self.rank(regions), strict=True))
         return torch.stack([rows[index] for index in sorted(rows)])
 

@@ -15,7 +15,7 @@ from torchvision.ops import MultiScaleRoIAlign
 
 from covid_ct_mask_net.networks.backbone import FPN_CHANNELS, build_backbone
 from covid_ct_mask_net.networks.proposals import rank_proposals_by_logit
-from covid_ct_mask_net.networks.regions import Regions, compute_regions, passes
+from covid_ct_mask_net.networks.regions import Regions, compute_regions, passes, scales_of
 from covid_ct_mask_net.networks.settings import DetectorSettings
 from covid_ct_mask_net.networks.slice_transform import SliceTransform
 
@@ -41,6 +41,9 @@ class LesionDetector(MaskRCNN):
     Eq. 1. In test mode it takes a tensor (B, 1, H, W) or a sequence of slices of any sizes and returns a list
     of dictionaries: ``boxes`` (n, 4) in pixels of the slice, ``labels`` (n,), ``scores`` (n,) and ``masks``
     (n, 1, H, W) as probabilities.
+
+    Crops are resized as the slice that they were cut from, by ``transform.scale_of`` that slice: in training
+    each target then holds ``scale`` (a float64 tensor of one number), in test mode ``scales`` are given.
     """
 
     def __init__(self, settings: DetectorSettings) -> None:
@@ -78,7 +81,10 @@ class LesionDetector(MaskRCNN):
         rank_proposals_by_logit(self.rpn)
 
     def forward(
-        self, images: Tensor | Sequence[Tensor], targets: list[dict[str, Tensor]] | None = None
+        self,
+        images: Tensor | Sequence[Tensor],
+        targets: list[dict[str, Tensor]] | None = None,
+        scales: Sequence[float] | None = None,
     ) -> dict[str, Tensor] | list[dict[str, Tensor]]:
         """Return losses in training, detections in test mode (see the class)."""
         if self.training:
@@ -86,8 +92,8 @@ class LesionDetector(MaskRCNN):
             copies = None if targets is None else [dict(target) for target in targets]
             return cast("dict[str, Tensor]", super().forward(list(images), copies))
         detections: dict[int, dict[str, Tensor]] = {}
-        for group in passes(self.transform, images):
-            regions = compute_regions(self, [images[index] for index in group])
+        for group in passes(self.transform, images, scales):
+            regions = compute_regions(self, [images[index] for index in group], scales_of(group, scales))
             detections |= dict(zip(group, self.detect(regions), strict=True))
         return [detections[index] for index in sorted(detections)]
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 
-from covid_ct_mask_net.networks.slice_transform import SliceTransform
+from covid_ct_mask_net.networks.slice_transform import SCALE, SliceTransform
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,10 +40,16 @@ class Regions:
     original_sizes: list[tuple[int, int]]
 
 
-def compute_regions(network: GeneralizedRCNN, slices: Sequence[Tensor]) -> Regions:
-    """Run transform, backbone, FPN, RPN and box head of a network in test mode on slices (1, H, W)."""
+def compute_regions(
+    network: GeneralizedRCNN, slices: Sequence[Tensor], scales: Sequence[float] | None = None
+) -> Regions:
+    """Run transform, backbone, FPN, RPN and box head of a network in test mode on slices (1, H, W).
+
+    ``scales`` says for crops by which factor each is resized: that of the slice it was cut from.
+    """
     original_sizes = [(int(s.shape[-2]), int(s.shape[-1])) for s in slices]
-    images, _ = network.transform(list(slices))
+    given = None if scales is None else [{SCALE: torch.tensor(s, dtype=torch.float64)} for s in scales]
+    images, _ = network.transform(list(slices), given)
     features = network.backbone(images.tensors)
     proposals, _ = network.rpn(images, features)
     class_logits, box_regression = box_outputs(network, features, proposals, images.image_sizes)
@@ -62,7 +69,9 @@ def box_outputs(
     return class_logits, box_regression
 
 
-def passes(transform: SliceTransform, slices: Tensor | Sequence[Tensor]) -> Iterator[list[int]]:
+def passes(
+    transform: SliceTransform, slices: Tensor | Sequence[Tensor], scales: Sequence[float] | None = None
+) -> Iterator[list[int]]:
     """Yield indices of slices that go through the network together.
 
     Padding a slice to the size of a larger neighbour changes its features at the border, and convolutions
@@ -71,10 +80,16 @@ def passes(transform: SliceTransform, slices: Tensor | Sequence[Tensor]) -> Iter
     its own: its result cannot depend on its neighbours.
     """
     groups: dict[tuple[int, int], list[int]] = {}
-    for index, image in enumerate(slices):
-        groups.setdefault(transform.resized_shape(*image.shape[-2:]), []).append(index)
+    factors = [None] * len(slices) if scales is None else list(scales)
+    for index, (image, factor) in enumerate(zip(slices, factors, strict=True)):
+        groups.setdefault(transform.resized_shape(*image.shape[-2:], factor), []).append(index)
     for group in groups.values():
         if slices[group[0]].device.type == "cpu":
             yield from ([index] for index in group)
         else:
             yield group
+
+
+def scales_of(group: Sequence[int], scales: Sequence[float] | None) -> list[float] | None:
+    """Return the scales of the slices of one pass, None where whole slices are read."""
+    return None if scales is None else [scales[index] for index in group]

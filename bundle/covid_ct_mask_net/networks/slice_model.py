@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from covid_ct_mask_net.networks.classifier import CovidCTMaskNet
 from covid_ct_mask_net.networks.detector import LesionDetector
-from covid_ct_mask_net.networks.regions import Regions, box_outputs, compute_regions, passes
+from covid_ct_mask_net.networks.regions import Regions, box_outputs, compute_regions, passes, scales_of
 
 
 class Shared(Enum):
@@ -80,24 +80,33 @@ class SliceModel(nn.Module):
         return self._shared
 
     @torch.inference_mode()
-    def forward(self, slices: Tensor | Sequence[Tensor]) -> list[SliceOutput]:
-        """Return one output a slice, in order; slices (B, 1, H, W) or a sequence of (1, H, W) in [0, 1]."""
+    def forward(
+        self, slices: Tensor | Sequence[Tensor], scales: Sequence[float] | None = None
+    ) -> list[SliceOutput]:
+        """Return one output a slice, in order; slices (B, 1, H, W) or a sequence of (1, H, W) in [0, 1].
+
+        ``scales`` says for crops by which factor each is resized: ``transform.scale_of`` the slice that it
+        was cut from. Boxes are in pixels of what was given.
+        """
         if self.training:
             raise RuntimeError("SliceModel works in test mode only; call eval() first.")
         outputs: dict[int, SliceOutput] = {}
-        for group in passes(self.classifier.transform, slices):
+        for group in passes(self.classifier.transform, slices, scales):
             images = [slices[index] for index in group]
-            regions = compute_regions(self.classifier, images)
+            factors = scales_of(group, scales)
+            regions = compute_regions(self.classifier, images, factors)
             logits = self.classifier.s(self.classifier.rank(regions))
-            found = self._detections(images, regions)
+            found = self._detections(images, regions, factors)
             for index, slice_logits, detection in zip(group, logits, found, strict=True):
                 outputs[index] = SliceOutput(logits=slice_logits, **detection)
         return [outputs[index] for index in sorted(outputs)]
 
-    def _detections(self, images: list[Tensor], regions: Regions) -> list[dict[str, Tensor]]:
+    def _detections(
+        self, images: list[Tensor], regions: Regions, scales: list[float] | None
+    ) -> list[dict[str, Tensor]]:
         shared = self.shared
         if shared is Shared.NOTHING:
-            regions = compute_regions(self.detector, images)
+            regions = compute_regions(self.detector, images, scales)
         elif shared is Shared.PROPOSALS:
             class_logits, box_regression = box_outputs(
                 self.detector, regions.features, regions.proposals, regions.image_sizes

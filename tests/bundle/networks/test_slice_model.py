@@ -163,3 +163,23 @@ def test_weights_that_are_no_numbers_do_not_end_in_a_traceback(model: SliceModel
 def test_training_mode_is_refused(model: SliceModel) -> None:
     with pytest.raises(RuntimeError, match="test mode"):
         model.train()(SLICES)
+
+
+@pytest.mark.parametrize("kind", list(Shared))
+def test_crops_are_read_at_the_scale_they_come_with(
+    model: SliceModel, kind: Shared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SliceModel, "shared", kind)
+    crops = random_slices((32, 32), (32, 64))
+    (small, wide), (doubled, _) = model(crops, [1.0, 1.0]), model(crops, [2.0, 1.0])
+    assert _equal([doubled, wide], model(crops[:1]) + model(crops[1:], [1.0])), "64 pixels is the whole slice"
+    assert not torch.equal(small.logits, doubled.logits)
+    assert small.boxes.max() <= 32
+    assert doubled.boxes.max() <= 32
+    assert 32 < wide.boxes[:, 2].max() <= 64
+    with torch.no_grad():
+        rows = model.classifier.rows(crops, [1.0, 1.0])
+        assert torch.allclose(model.classifier.s(rows)[0], small.logits, atol=1e-6)
+        found = model.detector(crops, scales=[1.0, 1.0])
+    keep = found[1]["scores"] >= 0.25
+    assert torch.equal(found[1]["boxes"][keep], wide.boxes)

@@ -80,3 +80,41 @@ def test_targets_follow_and_may_be_empty(transform: SliceTransform) -> None:
     _, moved = transform.resize(torch.zeros(1, 256, 128), empty)
     assert moved is not None
     assert moved["masks"].shape == (0, 1024, 512)
+
+
+@pytest.mark.parametrize(
+    ("shape", "offset", "side"), [((512, 512), 96, 256), ((768, 768), 96, 240), ((400, 512), 100, 200)]
+)
+def test_a_crop_keeps_the_scale_of_its_slice(
+    transform: SliceTransform, shape: tuple[int, int], offset: int, side: int
+) -> None:
+    (image,) = random_slices(shape)
+    crop = image[:, offset : offset + side, offset : offset + side]
+    scale = transform.scale_of(*shape)
+    (whole, _), (cut, _) = (
+        transform([image]),
+        transform([crop], [{"scale": torch.tensor(scale, dtype=torch.float64)}]),
+    )
+    height, width = cut.image_sizes[0]
+    assert (height, width) == transform.resized_shape(side, side, scale)
+    assert (height, width) == (round(side * scale),) * 2
+    start = round(offset * scale)
+    expected = whole.tensors[:, :, start : start + height, start : start + width]
+    found = cut.tensors[:, :, :height, :width]
+    # At its border a crop cannot know its neighbours.
+    assert torch.allclose(found[:, :, 2:-2, 2:-2], expected[:, :, 2:-2, 2:-2], atol=1e-3)
+    assert transform.resized_shape(side, side) != (height, width), "without the scale it would be enlarged"
+
+
+def test_the_scale_comes_with_the_target_in_training(transform: SliceTransform) -> None:
+    masks = torch.zeros(1, 96, 64, dtype=torch.uint8)
+    masks[0, 12:24, 6:12] = 1
+    target = {"boxes": torch.tensor([[6.0, 12.0, 12.0, 24.0]]), "masks": masks, "scale": torch.tensor(2.0)}
+    given = dict(target)
+    batch, moved = transform([torch.rand(1, 96, 64)], [target])
+    assert batch.image_sizes == [(192, 128)]
+    assert moved is not None
+    assert moved[0]["boxes"].tolist() == [[12.0, 24.0, 24.0, 48.0]]
+    assert moved[0]["masks"].shape == (1, 192, 128)
+    assert "scale" not in moved[0]
+    assert target.keys() == given.keys(), "the caller's target stays as it was"

@@ -1,0 +1,90 @@
+"""The part of a volume's slices that the networks read: all of it, or one box around the lungs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Networks halve a slice five times; other sizes would be padded to this multiple.
+BOX_MULTIPLE = 32
+
+
+class Crop(str, Enum):
+    """What the networks are shown of a slice."""
+
+    NONE = "none"
+    LUNGS = "lungs"
+
+
+@dataclass(frozen=True)
+class SliceCrop:
+    """A box that is cut out of every slice of a volume.
+
+    Attributes
+    ----------
+    top, left
+        First row and column of the box in the display slice.
+    height, width
+        Its size in pixels.
+    full_height, full_width
+        Size of the slices. Crops are resized for the network as whole slices of this size are.
+    """
+
+    top: int
+    left: int
+    height: int
+    width: int
+    full_height: int
+    full_width: int
+
+    def __post_init__(self) -> None:
+        inside = (
+            0 <= self.top < self.top + self.height <= self.full_height
+            and 0 <= self.left < self.left + self.width <= self.full_width
+        )
+        if not inside:
+            raise ValueError(f"The box {self} does not lie in its slice.")
+
+    @property
+    def share(self) -> float:
+        """Share of the slice that is read, in (0, 1]."""
+        return self.height * self.width / (self.full_height * self.full_width)
+
+
+def lung_box(lungs: NDArray[np.bool_], margin: tuple[int, int], multiple: int = BOX_MULTIPLE) -> SliceCrop:
+    """Return one box that holds the lungs of all slices.
+
+    Parameters
+    ----------
+    lungs : NDArray
+        bool [slices, rows, columns], true in the lungs.
+    margin : (int, int)
+        Rows and columns to leave around the lungs.
+    multiple : int
+        Height and width are multiples of this many pixels where the slice is large enough.
+
+    Returns
+    -------
+    SliceCrop
+        The whole slice where there are no lungs.
+    """
+    _, rows, columns = lungs.shape
+    any_slice = lungs.any(axis=0)
+    if not any_slice.any():
+        return SliceCrop(0, 0, rows, columns, rows, columns)
+    top, height = _extent(any_slice.any(axis=1), margin[0], multiple)
+    left, width = _extent(any_slice.any(axis=0), margin[1], multiple)
+    return SliceCrop(top, left, height, width, rows, columns)
+
+
+def _extent(inside: NDArray[np.bool_], margin: int, multiple: int) -> tuple[int, int]:
+    """Return start and length of the part of one axis that is kept."""
+    places = np.flatnonzero(inside)
+    first, last = max(int(places[0]) - margin, 0), min(int(places[-1]) + margin + 1, len(inside))
+    length = min(-(-(last - first) // multiple) * multiple, len(inside))
+    # What is added goes to both sides, as far as the slice reaches.
+    start = min(max(first - (length - (last - first)) // 2, 0), len(inside) - length)
+    return start, length
