@@ -46,13 +46,11 @@ class ExtractLungSlicesd(Transform):
         image_key: str = "image",
         mask_key: str = "lung_mask",
         least_area_mm2: float = 500.0,
-        crop: str = Crop.NONE.value,
+        crop: str = Crop.NONE,
         margin_mm: float = 10.0,
     ) -> None:
-        if crop not in [c.value for c in Crop]:
-            raise UsageError(
-                "SETTING", f"crop is {crop!r}, but must be {' or '.join(c.value for c in Crop)}."
-            )
+        if crop not in list(Crop):
+            raise UsageError("SETTING", f"crop is {crop!r}, but must be {' or '.join(Crop)}.")
         self.image_key = image_key
         self.mask_key = mask_key
         self.least_area_mm2 = least_area_mm2

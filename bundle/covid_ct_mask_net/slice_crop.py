@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 BOX_MULTIPLE = 32
 
 
-class Crop(str, Enum):
+class Crop(StrEnum):
     """What the networks are shown of a slice."""
 
     NONE = "none"
@@ -72,19 +72,18 @@ def lung_box(lungs: NDArray[np.bool_], margin: tuple[int, int], multiple: int = 
         The whole slice where there are no lungs.
     """
     _, rows, columns = lungs.shape
-    any_slice = lungs.any(axis=0)
-    if not any_slice.any():
+    if not lungs.any():
         return SliceCrop(0, 0, rows, columns, rows, columns)
-    top, height = _extent(any_slice.any(axis=1), margin[0], multiple)
-    left, width = _extent(any_slice.any(axis=0), margin[1], multiple)
+    row_places, column_places = (np.flatnonzero(lungs.any(axis=axes)) for axes in ((0, 2), (0, 1)))
+    top, height = _extent(row_places, margin[0], rows, multiple)
+    left, width = _extent(column_places, margin[1], columns, multiple)
     return SliceCrop(top, left, height, width, rows, columns)
 
 
-def _extent(inside: NDArray[np.bool_], margin: int, multiple: int) -> tuple[int, int]:
-    """Return start and length of the part of one axis that is kept."""
-    places = np.flatnonzero(inside)
-    first, last = max(int(places[0]) - margin, 0), min(int(places[-1]) + margin + 1, len(inside))
-    length = min(-(-(last - first) // multiple) * multiple, len(inside))
+def _extent(places: NDArray[np.int64], margin: int, full: int, multiple: int) -> tuple[int, int]:
+    """Return start and length of the part of one axis that holds these places."""
+    first, last = max(int(places[0]) - margin, 0), min(int(places[-1]) + margin + 1, full)
+    length = min(-(-(last - first) // multiple) * multiple, full)
     # What is added goes to both sides, as far as the slice reaches.
-    start = min(max(first - (length - (last - first)) // 2, 0), len(inside) - length)
+    start = min(max(first - (length - (last - first)) // 2, 0), full - length)
     return start, length

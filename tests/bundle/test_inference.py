@@ -165,7 +165,8 @@ def test_evidence_of_a_crop_lies_where_the_crop_lies(model: SliceModel) -> None:
         for instance, (box, mask) in zip(one.instances, expected, strict=True):
             assert np.array_equal(_drawn([(instance.offset, instance.mask)], (70, 90))[0], mask)
             assert instance.box == pytest.approx(box)
-            assert (10, 20) <= instance.box[:2]
+            assert instance.box[0] >= 10
+            assert instance.box[1] >= 20
             assert instance.box[2] <= 74
             assert instance.box[3] <= 52
 
