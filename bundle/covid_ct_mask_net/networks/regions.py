@@ -82,7 +82,8 @@ def passes(
     groups: dict[tuple[int, int], list[int]] = {}
     factors = [None] * len(slices) if scales is None else list(scales)
     for index, (image, factor) in enumerate(zip(slices, factors, strict=True)):
-        groups.setdefault(transform.resized_shape(*image.shape[-2:], factor), []).append(index)
+        height, width = image.shape[-2:]
+        groups.setdefault(transform.resized_shape(height, width, factor), []).append(index)
     for group in groups.values():
         if slices[group[0]].device.type == "cpu":
             yield from ([index] for index in group)
