@@ -36,8 +36,11 @@ def run(arguments: argparse.Namespace) -> ExitCode:
     """
     from covid_ct_mask_net.__main__ import main
 
-    studies, results = arguments.output / "studies", arguments.output / "results"
-    steps = [["synthesize", str(studies), "--demo"], ["triage", str(studies), "-o", str(results)]]
+    cohort, results = arguments.output / "cohort", arguments.output / "results"
+    steps = [
+        ["synthesize", str(cohort), "--demo"],
+        ["triage", str(cohort / "dicom"), "-o", str(results)],
+    ]
     for step in steps:
         sys.stdout.write(f"$ covid-ct-mask-net {' '.join(step)}\n")
         sys.stdout.flush()
