@@ -256,9 +256,7 @@ def _heart(
     return radius.astype(np.float32)
 
 
-def _diaphragm(
-    anatomy: Anatomy, yy: NDArray[np.float32], xx: NDArray[np.float32]
-) -> NDArray[np.float32]:
+def _diaphragm(anatomy: Anatomy, yy: NDArray[np.float32], xx: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the height of the diaphragm under each pixel: two domes, the left one lower."""
     half = 0.52 * anatomy.half_width
     height = np.where(xx < 0, anatomy.dome, anatomy.dome - 12.0)

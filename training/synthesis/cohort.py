@@ -7,7 +7,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ _LEAST_LESION_PIXELS = 30
 _WINDOW = (-600.0, 1500.0)
 
 
-class Layout(str, Enum):
+class Layout(StrEnum):
     """What is written of each patient."""
 
     DICOM = "dicom"
@@ -158,7 +158,9 @@ def write_cohort(
                 progress(_line(patient, split))
     except OSError as error:
         shutil.rmtree(folder, ignore_errors=True)
-        raise OutputError("COHORT_NOT_WRITTEN", f"{folder} could not be written: {error.strerror}.") from error
+        raise OutputError(
+            "COHORT_NOT_WRITTEN", f"{folder} could not be written: {error.strerror}."
+        ) from error
     write_text(folder / "scans.csv", csv_text([_SCAN_COLUMNS, *scans]))
     write_text(folder / "slices.csv", csv_text([_SLICE_COLUMNS, *slices]))
     for split, names in lists.items():
@@ -171,7 +173,15 @@ _SCAN_COLUMNS = [
     "patient", "split", "class_id", "class", "source", "slices", "step_mm", "pixel_mm", "kernel",
     "lesions", "ggo_ml", "consolidation_ml", "lung_ml",
 ]  # fmt: skip
-_SLICE_COLUMNS = ["patient", "split", "slice", "class_id", "lung_pixels", "ggo_pixels", "consolidation_pixels"]
+_SLICE_COLUMNS = [
+    "patient",
+    "split",
+    "slice",
+    "class_id",
+    "lung_pixels",
+    "ggo_pixels",
+    "consolidation_pixels",
+]
 
 
 def _scan_row(patient: Patient, split: str) -> list[str]:
@@ -223,7 +233,7 @@ def _write_patient(folder: Path, patient: Patient, layouts: Sequence[Layout], cr
 
 def _write_nifti(path: Path, voxels: np.ndarray, grid: Grid) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    image = nibabel.Nifti1Image(voxels.transpose(2, 1, 0), grid.ras_affine)
+    image = nibabel.Nifti1Image(voxels.transpose(2, 1, 0), grid.ras_affine)  # type: ignore[no-untyped-call]
     # No time stamp in the archive: the same volume gives the same bytes.
     path.write_bytes(gzip.compress(image.to_bytes(), compresslevel=4, mtime=0))
 

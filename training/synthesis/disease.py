@@ -2,11 +2,11 @@
 
 COVID-19: both lungs, peripheral, basal and posterior, several rounded ground-glass opacities, later crazy
 paving and consolidation (Bernheim et al. 2020, Radiology 295:200463; Shi et al. 2020, Lancet Infect Dis
-20:425; Ojha et al. 2020, Emerg Radiol 27:623; Bai et al. 2020, Radiology 296:E46: peripheral 80 % against 57 %,
-ground glass 91 % against 68 % in other pneumonia). Common pneumonia: lobar or segmental consolidation, often of
-one lung, or patches along bronchi (Franquet 2018, J Thorac Imaging 33:282; Nambu et al. 2014, World J Radiol
-6:779). Numbers and sizes on a slice follow Figure 2 of the paper: mostly fewer than five of a type, GGO below 2 %
-and consolidation below 1 % of the slice, with a tail of large ones.
+20:425; Ojha et al. 2020, Emerg Radiol 27:623; Bai et al. 2020, Radiology 296:E46: peripheral in 80 % against
+57 %, ground glass in 91 % against 68 % of other pneumonias). Common pneumonia: lobar or segmental
+consolidation, often of one lung, or patches along bronchi (Franquet 2018, J Thorac Imaging 33:282; Nambu et
+al. 2014, World J Radiol 6:779). Numbers and sizes on a slice follow Figure 2 of the paper: mostly fewer than
+five of a type, GGO below 2 % and consolidation below 1 % of the slice, with a tail of large ones.
 """
 
 from __future__ import annotations
@@ -165,20 +165,18 @@ def _bronchial(lungs: LungMap, rng: np.random.Generator, severe: float) -> list[
     weight = np.exp(-lungs.root_mm / 45.0) * np.clip(lungs.pleura_mm / 15.0, 0.15, 1.0)
     if rng.random() < 0.65:
         weight = weight * (lungs.side == rng.integers(1, 3))
-    lesions = []
-    for centre in _places(lungs, weight, count, rng):
-        lesions.append(
-            Lesion(
-                centre=centre,
-                radii=_radii(rng.uniform(5, 12 + 6 * severe), 0.3, rng),
-                pattern=Pattern.CONSOLIDATION if rng.random() < 0.5 else Pattern.MIXED,
-                filling=rng.uniform(0.2, 0.45),
-                core=rng.uniform(0.55, 1.0),
-                ragged=rng.uniform(0.6, 1.1),
-                edge_mm=rng.uniform(2, 6),
-            )
+    return [
+        Lesion(
+            centre=centre,
+            radii=_radii(rng.uniform(5, 12 + 6 * severe), 0.3, rng),
+            pattern=Pattern.CONSOLIDATION if rng.random() < 0.5 else Pattern.MIXED,
+            filling=rng.uniform(0.2, 0.45),
+            core=rng.uniform(0.55, 1.0),
+            ragged=rng.uniform(0.6, 1.1),
+            edge_mm=rng.uniform(2, 6),
         )
-    return lesions
+        for centre in _places(lungs, weight, count, rng)
+    ]
 
 
 def _places(

@@ -1,8 +1,8 @@
 """Lesions as changes of attenuation: ground-glass opacity, crazy paving, consolidation and mixtures.
 
-A lesion replaces a share *a* of the air by fluid: HU' = HU + a (fluid - HU). Vessels, which are fluid already,
-stay visible in ground glass (a of 0.15 to 0.5: attenuation rises, vessels are not hidden) and vanish in
-consolidation (a near 1), where open bronchi remain as air bronchograms (definitions: Hansell et al. 2008,
+A lesion replaces a share *a* of the air by fluid: HU' = HU + a (fluid - HU). Vessels, which are fluid
+already, stay visible in ground glass (a of 0.15 to 0.5: attenuation rises, vessels are not hidden) and vanish
+in consolidation (a near 1), where open bronchi remain as air bronchograms (definitions: Hansell et al. 2008,
 Fleischner Society glossary, Radiology 246:697). The same holds in real lungs, so the same code works there.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,7 @@ FLUID_HU = 35.0
 _REACH = 1.6
 
 
-class Pattern(str, Enum):
+class Pattern(StrEnum):
     """What a lesion looks like."""
 
     GROUND_GLASS = "ground glass"
@@ -126,7 +126,9 @@ def implant(
         added = filling * (FLUID_HU - part + noise)
         result[box] = np.where(part < FLUID_HU, part + added, part)
         seen, dense = (ground > 0.5) & inside, (solid > 0.5) & inside
-        labels[box] = np.where(dense, LesionClass.CONSOLIDATION, np.where(seen & (labels[box] == 0), 1, labels[box]))
+        labels[box] = np.where(
+            dense, LesionClass.CONSOLIDATION, np.where(seen & (labels[box] == 0), 1, labels[box])
+        )
         instances[box][seen | dense] = number
     return Implanted(result, labels, instances)
 

@@ -1,4 +1,4 @@
-"""Phantom chests: anatomy with vessels, airways, fissures and what mimics lesions, as a volume without noise."""
+"""Phantom chests without noise: anatomy, vessels, airways, fissures, and what mimics lesions."""
 
 from __future__ import annotations
 
@@ -82,9 +82,7 @@ def draw_mimics(rng: np.random.Generator) -> Mimics:
     )
 
 
-def draw_chest(
-    rng: np.random.Generator, size: int, step_mm: float, field_mm: float | None = None
-) -> Chest:
+def draw_chest(rng: np.random.Generator, size: int, step_mm: float, field_mm: float | None = None) -> Chest:
     """Return a random chest.
 
     Parameters
@@ -151,9 +149,7 @@ class _Tubes:
         )
         return cls(anatomy, tuple(vessels), tuple(bronchi), fissures)
 
-    def draw(
-        self, z: float, y: NDArray[np.float32], x: NDArray[np.float32]
-    ) -> tuple[Volume, Volume, Labels]:
+    def draw(self, z: float, y: NDArray[np.float32], x: NDArray[np.float32]) -> tuple[Volume, Volume, Labels]:
         """Return HU, share of airway and lungs of a plane."""
         anatomy = self.anatomy
         hu, lungs = draw_plane(anatomy, z, y, x)
@@ -198,13 +194,11 @@ def smooth_noise(shape: tuple[int, ...], scale: tuple[float, ...], rng: np.rando
     small = tuple(max(2, int(np.ceil(side / max(1.0, s)))) for side, s in zip(shape, scale, strict=True))
     coarse = rng.standard_normal(tuple(side + 2 for side in small)).astype(np.float32)
     factors = [side / n for side, n in zip(shape, small, strict=True)]
-    fine = ndimage.zoom(coarse, [f for f in factors], order=1)[tuple(slice(0, side) for side in shape)]
+    fine = ndimage.zoom(coarse, factors, order=1)[tuple(slice(0, side) for side in shape)]
     return ((fine - fine.mean()) / (fine.std() + 1e-6)).astype(np.float32)
 
 
-def _add_texture(
-    hu: Volume, lungs: Labels, grid: Grid, mimics: Mimics, rng: np.random.Generator
-) -> None:
+def _add_texture(hu: Volume, lungs: Labels, grid: Grid, mimics: Mimics, rng: np.random.Generator) -> None:
     """Give the lungs the uneven density of secondary lobules, and emphysema where there is any."""
     dz, dy, dx = grid.spacing
     air = (lungs > 0) & (hu < -700)
@@ -256,7 +250,9 @@ def _offsets(box: tuple[slice, ...], centre: NDArray[np.int64], grid: Grid) -> l
     return list(np.meshgrid(*axes, indexing="ij"))
 
 
-def _add_ball(hu: Volume, inside: NDArray[np.bool_], grid: Grid, centre: NDArray[np.int64], radius: float) -> None:
+def _add_ball(
+    hu: Volume, inside: NDArray[np.bool_], grid: Grid, centre: NDArray[np.int64], radius: float
+) -> None:
     box = _around(centre, radius + 3, grid)
     dz, dy, dx = _offsets(box, centre, grid)
     # A slice thicker than the nodule shows it fainter.

@@ -13,9 +13,9 @@ from covid_ct_mask_net.errors import OutputError, UsageError
 from covid_ct_mask_net.labels import MaskType
 from covid_ct_mask_net.training.datasets.cncb import cncb_segmentation
 from covid_ct_mask_net.training.datasets.covidx import covidx_slices
+from covid_ct_mask_net.training.datasets.lists import read_list
 from covid_ct_mask_net.training.datasets.read import ReadSliced
 from covid_ct_mask_net.training.datasets.volumes import lesion_volumes
-from covid_ct_mask_net.training.datasets.lists import read_list
 from covid_ct_mask_net.training.splits import verify
 from covid_ct_mask_net.training.synthesis.cohort import CohortSettings, Layout, draw_cohort, write_cohort
 from covid_ct_mask_net.training.synthesis.phantom import Chest
