@@ -22,7 +22,7 @@ from covid_ct_mask_net.training.synthesis.phantom import Chest
 from covid_ct_mask_net.training.targets import detection_target
 
 SETTINGS = CohortSettings(
-    6, seed=3, size=96, step_mm=20.0, shares=(0.5, 0.0, 0.5), layouts=(Layout.DICOM, Layout.NIFTI, Layout.SLICES)
+    6, seed=3, size=96, step_mm=20.0, shares=(0.5, 0.0, 0.5), layouts=tuple(Layout)
 )  # fmt: skip
 
 
