@@ -14,6 +14,7 @@ import pickle
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +167,8 @@ def untrained_model(detector: DetectorSettings, classifier: ClassifierSettings, 
         trained_on=f"nothing (random weights, seed {seed})",
         notice=UNTRAINED_NOTICE,
     )
+    _take_part(lesion_detector, "detector")
+    _take_part(slice_classifier, "classifier")
     return Model(lesion_detector.eval(), slice_classifier.eval(), report)
 
 
@@ -231,12 +234,14 @@ def _build(content: Mapping[str, Any], sha256: str, path: Path) -> Model:
         part = content["detector"]
         detector = LesionDetector(DetectorSettings.from_dict(part["settings"]))
         _load(detector, part["state"], path)
+        _take_part(detector, "detector")
     if "classifier" in content:
         part = content["classifier"]
         classifier = CovidCTMaskNet(
             DetectorSettings.from_dict(part["trunk"]), ClassifierSettings.from_dict(part["settings"])
         )
         _load(classifier, part["state"], path)
+        _take_part(classifier, "classifier")
     return Model(detector, classifier, ModelReport(sha256=sha256, **content["card"]))
 
 
@@ -266,6 +271,23 @@ def _load(network: torch.nn.Module, state: Mapping[str, torch.Tensor], path: Pat
     if not all(torch.isfinite(t).all() for t in state.values() if t.is_floating_point()):
         raise UntrustedModelError("WEIGHTS_NON_FINITE", f"{path.name} holds weights that are not numbers.")
     network.eval()
+
+
+def _take_part(network: torch.nn.Module, part: str) -> None:
+    """Let ``load_state_dict`` of a network take a whole checkpoint of this project and load its part.
+
+    MONAI's tools (``ckpt_export``, ``onnx_export``, ``CheckpointLoader``) read ``models/model.pt`` and hand
+    its content to the network as it is.
+    """
+    network.register_load_state_dict_pre_hook(partial(_pick, part))  # type: ignore[no-untyped-call]
+
+
+def _pick(part: str, _: torch.nn.Module, state: dict[str, Any], prefix: str, *__: Any) -> None:
+    """Replace the content of a checkpoint by the state dictionary of one of its networks, in place."""
+    if prefix == "" and state.get("format") == _FORMAT and part in state:
+        weights = state[part]["state"]
+        state.clear()
+        state.update(weights)
 
 
 def _tensors(network: torch.nn.Module) -> dict[str, torch.Tensor]:

@@ -25,6 +25,7 @@ from covid_ct_mask_net.declining import (
 )
 from covid_ct_mask_net.errors import NotAssessableError, UntrustedModelError
 from covid_ct_mask_net.inference import SliceInferer
+from covid_ct_mask_net.networks.detector import LesionDetector
 from covid_ct_mask_net.networks.settings import ClassifierSettings, DetectorSettings
 from covid_ct_mask_net.networks.slice_model import SliceModel
 from covid_ct_mask_net.postprocessing import TriageVolumed
@@ -148,6 +149,21 @@ def build_model(
             "use the configuration that belongs to the weights.",
         )
     return model
+
+
+def detector_network(model: Model, use_list_output: bool) -> LesionDetector:
+    """Return the lesion detector of a model.
+
+    Parameters
+    ----------
+    model : Model
+    use_list_output : bool
+        Whether it answers with a list of tensors (see `FixedSizeDetector`) instead of dictionaries.
+    """
+    if model.detector is None:
+        raise UntrustedModelError("WEIGHTS_MISMATCH", "The weights hold no lesion detector.")
+    model.detector.use_list_output = use_list_output
+    return model.detector
 
 
 def slice_model(model: Model, min_score: float, device: torch.device) -> SliceModel:

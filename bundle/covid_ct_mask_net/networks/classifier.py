@@ -11,6 +11,7 @@ from torchvision.models.detection.faster_rcnn import FasterRCNN, FastRCNNPredict
 
 from covid_ct_mask_net.networks.backbone import build_backbone
 from covid_ct_mask_net.networks.detector import anchor_generator, box_head, box_pool
+from covid_ct_mask_net.networks.fixed_size import FixedSizeClassifier, exporting
 from covid_ct_mask_net.networks.proposals import rank_proposals_by_logit
 from covid_ct_mask_net.networks.ranked_rows import ROW_WIDTH, ranked_rows
 from covid_ct_mask_net.networks.regions import Regions, compute_regions, passes, scales_of
@@ -93,8 +94,9 @@ class CovidCTMaskNet(FasterRCNN):
         return self
 
     def forward(self, images: Tensor | Sequence[Tensor], scales: Sequence[float] | None = None) -> Tensor:
-        """Return the logits of slices, or of crops with their scales (see the class)."""
-        logits: Tensor = self.s(self.rows(images, scales))
+        """Return the logits of slices, or of crops with their scales; exporters are given fixed sizes."""
+        logits: Tensor
+        logits = FixedSizeClassifier(self)(images) if exporting() else self.s(self.rows(images, scales))
         return logits
 
     def rows(self, images: Tensor | Sequence[Tensor], scales: Sequence[float] | None = None) -> Tensor:
@@ -108,6 +110,10 @@ class CovidCTMaskNet(FasterRCNN):
             regions = compute_regions(self, [images[index] for index in group], scales_of(group, scales))
             rows |= dict(zip(group, self.rank(regions), strict=True))
         return torch.stack([rows[index] for index in sorted(rows)])
+
+    def __prepare_scriptable__(self) -> nn.Module:
+        """Return what ``torch.jit.script`` compiles."""
+        return FixedSizeClassifier(self)
 
     def rank(self, regions: Regions) -> Tensor:
         """Return the ranked rows (B, N, 5) of slices whose regions are known."""

@@ -14,6 +14,7 @@ from torchvision.models.detection.transform import resize_boxes
 from torchvision.ops import MultiScaleRoIAlign
 
 from covid_ct_mask_net.networks.backbone import FPN_CHANNELS, build_backbone
+from covid_ct_mask_net.networks.fixed_size import FixedSizeDetector, exporting
 from covid_ct_mask_net.networks.proposals import rank_proposals_by_logit
 from covid_ct_mask_net.networks.regions import Regions, compute_regions, passes, scales_of
 from covid_ct_mask_net.networks.settings import DetectorSettings
@@ -44,6 +45,9 @@ class LesionDetector(MaskRCNN):
 
     Crops are resized as the slice that they were cut from, by ``transform.scale_of`` that slice: in training
     each target then holds ``scale`` (a float64 tensor of one number), in test mode ``scales`` are given.
+
+    Exporters take no dictionaries: to them, and in test mode where ``use_list_output`` is set, it returns the
+    list of tensors of `FixedSizeDetector` for one slice.
     """
 
     def __init__(self, settings: DetectorSettings) -> None:
@@ -77,6 +81,7 @@ class LesionDetector(MaskRCNN):
             mask_predictor=MaskRCNNPredictor(mask_layers[-1], mask_layers[-1], classes),
         )
         self.settings = settings
+        self.use_list_output = False
         self.transform = SliceTransform(settings)
         rank_proposals_by_logit(self.rpn)
 
@@ -85,17 +90,23 @@ class LesionDetector(MaskRCNN):
         images: Tensor | Sequence[Tensor],
         targets: list[dict[str, Tensor]] | None = None,
         scales: Sequence[float] | None = None,
-    ) -> dict[str, Tensor] | list[dict[str, Tensor]]:
+    ) -> dict[str, Tensor] | list[dict[str, Tensor]] | list[Tensor]:
         """Return losses in training, detections in test mode (see the class)."""
         if self.training:
             # torchvision writes resized boxes into the targets; the caller's stay as they were.
             copies = None if targets is None else [dict(target) for target in targets]
             return cast("dict[str, Tensor]", super().forward(list(images), copies))
+        if self.use_list_output or exporting():
+            return cast("list[Tensor]", FixedSizeDetector(self)(images))
         detections: dict[int, dict[str, Tensor]] = {}
         for group in passes(self.transform, images, scales):
             regions = compute_regions(self, [images[index] for index in group], scales_of(group, scales))
             detections |= dict(zip(group, self.detect(regions), strict=True))
         return [detections[index] for index in sorted(detections)]
+
+    def __prepare_scriptable__(self) -> nn.Module:
+        """Return what ``torch.jit.script`` compiles."""
+        return FixedSizeDetector(self)
 
     def detect(self, regions: Regions) -> list[dict[str, Tensor]]:
         """Return the detections of slices whose regions are known, masks pasted into the slices."""

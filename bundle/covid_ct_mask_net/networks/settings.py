@@ -49,7 +49,7 @@ class _Settings:
                 "UNKNOWN_SETTING",
                 f"{cls.__name__} does not know {', '.join(unknown)}; allowed are {', '.join(allowed)}.",
             )
-        return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
+        return cls(**values)
 
 
 @dataclass(frozen=True)
@@ -112,6 +112,11 @@ class DetectorSettings(_Settings):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "mask_type", _mask_type(self.mask_type))
+        # Configurations have lists; settings are compared with those of checkpoints.
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, list):
+                object.__setattr__(self, field.name, tuple(value))
         if self.backbone not in (FULL_BACKBONE, *LIGHT_BACKBONES):
             raise UsageError(
                 "BACKBONE",

@@ -1,0 +1,234 @@
+"""Every verb of ``python -m monai.bundle`` on this bundle, offline and on a CPU."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import onnxruntime
+import pytest
+import torch
+from monai.bundle import (
+    ConfigParser,
+    ConfigWorkflow,
+    ckpt_export,
+    onnx_export,
+    run_workflow,
+    trt_export,
+    verify_metadata,
+    verify_net_in_out,
+)
+
+from builders.networks import CARD, random_slices, small_model, small_s, small_trunk
+from builders.nifti import make_ct_volume
+from covid_ct_mask_net.checkpoints import MANIFEST_NAME, Model, file_sha256, save_checkpoint
+
+BUNDLE = Path(__file__).resolve().parents[2] / "bundle"
+CONFIGS = BUNDLE / "configs"
+INFERENCE, METADATA = str(CONFIGS / "inference.yaml"), str(CONFIGS / "metadata.json")
+SCHEMA = str(CONFIGS / "metadata_schema.json")
+LIGHT: dict[str, Any] = {}
+RESNET50 = {"backbone": "resnet50", "truncation": 0}
+
+
+def overrides(**changes: Any) -> dict[str, Any]:
+    """Entries of inference.yaml that make the networks small (see builders.networks)."""
+    trunk, head = small_trunk(**changes).to_dict(), small_s().to_dict()
+    return {
+        **{f"detector_settings#{name}": value for name, value in trunk.items()},
+        **{f"classifier_settings#{name}": value for name, value in head.items()},
+    }
+
+
+def saved(folder: Path, **changes: Any) -> tuple[Model, dict[str, Any]]:
+    """Write small weights and their manifest; return them with the entries that describe them."""
+    model = small_model(seed=3, **changes)
+    path = folder / "model.pt"
+    save_checkpoint(path, CARD, model.detector, model.classifier)
+    (folder / MANIFEST_NAME).write_text(f"{file_sha256(path)}  model.pt\n", encoding="utf-8")
+    return model, overrides(**changes)
+
+
+def run_cli(folder: Path, *arguments: str) -> str:
+    """Run ``python -m monai.bundle`` in a folder without a way to a network."""
+    environment = {
+        **os.environ, "OMP_NUM_THREADS": "1", "http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9",
+    }  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-m", "monai.bundle", *arguments],
+        cwd=folder, env=environment, capture_output=True, text=True, timeout=240, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-6000:]
+    return done.stderr + done.stdout
+
+
+def test_run_from_another_directory_with_overrides(tmp_path: Path) -> None:
+    _, settings = saved(tmp_path)
+    make_ct_volume(tmp_path / "ct.nii.gz")
+    run_cli(
+        tmp_path, "run", "--config_file", INFERENCE, "--dataset_dir", "ct.nii.gz", "--output_dir", "found",
+        "--weights", str(tmp_path / "model.pt"), "--window_level", "-500",
+        *[argument for name, value in settings.items() for argument in (f"--{name}", str(value))],
+    )  # fmt: skip
+    (result,) = (tmp_path / "found").glob("*/result.json")
+    content = json.loads(result.read_text(encoding="utf-8"))
+    assert content["status"] == "assessed"
+    assert content["model"]["sha256"] == file_sha256(tmp_path / "model.pt")
+    assert result.with_name("lesion_mask.nii.gz").is_file()
+
+
+def test_verify_metadata_from_another_directory(tmp_path: Path) -> None:
+    output = run_cli(tmp_path, "verify_metadata", "--meta_file", METADATA, "--filepath", SCHEMA)
+    assert "verified with no error" in output
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda m: m.pop("changelog"),
+        lambda m: m.pop("required_packages_version"),
+        lambda m: m.update(version="one"),
+        lambda m: m["network_data_format"]["outputs"]["pred"].pop("value_range"),
+        lambda m: m["detector_data_format"]["inputs"]["image"].update(num_channels=0),
+        lambda m: m["network_data_format"]["outputs"]["pred"].update(channel_def={"first": "x"}),
+    ],
+)
+def test_the_schema_finds_what_is_wrong(tmp_path: Path, spoil: Any) -> None:
+    metadata = json.loads(Path(METADATA).read_text(encoding="utf-8"))
+    verify_metadata(meta_file=METADATA, filepath=SCHEMA)
+    spoil(metadata)
+    (tmp_path / "metadata.json").write_text(json.dumps(metadata), encoding="utf-8")
+    with pytest.raises(ValueError, match="Failed validating"):
+        verify_metadata(meta_file=str(tmp_path / "metadata.json"), filepath=SCHEMA)
+
+
+@pytest.mark.parametrize("overlay", [[], [str(CONFIGS / "inference_resnet50.yaml")]], ids=["light", "large"])
+def test_verify_net_in_out(overlay: list[str]) -> None:
+    verify_net_in_out(
+        net_id="network_def", meta_file=METADATA, config_file=[INFERENCE, *overlay], device="cpu"
+    )
+    with pytest.raises(ValueError, match="output channel number"):
+        verify_net_in_out(
+            net_id="network_def", meta_file=METADATA, config_file=INFERENCE, device="cpu",
+            **{"_meta_#network_data_format#outputs#pred#num_channels": 4}, **overrides(),
+        )  # fmt: skip
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("use_trace", [False, True])
+def test_ckpt_export(tmp_path: Path, use_trace: bool) -> None:
+    model, settings = saved(tmp_path)
+    assert model.classifier is not None
+    ckpt_export(
+        net_id="network_def", filepath=str(tmp_path / "model.ts"), ckpt_file=str(tmp_path / "model.pt"),
+        meta_file=METADATA, config_file=INFERENCE, use_trace=use_trace, input_shape=[1, 1, 70, 90],
+        **settings,
+    )  # fmt: skip
+    extra = {"metadata.json": "", "inference.json": ""}
+    script = torch.jit.load(str(tmp_path / "model.ts"), _extra_files=extra)
+    image = random_slices((70, 90), seed=8)[0][None]
+    assert torch.equal(script(image), model.classifier(image))
+    assert json.loads(extra["metadata.json"])["name"] == "COVID-CT-Mask-Net"
+    assert "network_def" in json.loads(extra["inference.json"])
+
+
+def _onnx(folder: Path, net_id: str, names: list[str], settings: dict[str, Any], side: int) -> Any:
+    path = str(folder / "model.onnx")
+    onnx_export(
+        net_id=net_id, filepath=path, ckpt_file=str(folder / "model.pt"), meta_file=METADATA,
+        config_file=INFERENCE, input_shape=[1, 1, side, side],
+        converter_kwargs={"input_names": ["image"], "output_names": names}, **settings,
+    )  # fmt: skip
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    assert [output.name for output in session.get_outputs()] == names
+    image = random_slices((side, side), seed=8)[0][None]
+    return image, [torch.as_tensor(output) for output in session.run(None, {"image": image.numpy()})]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param(LIGHT, id="resnet18"),
+        pytest.param(RESNET50, id="resnet50"),
+        pytest.param({"backbone": "resnet34", "truncation": 1}, id="resnet34", marks=pytest.mark.slow),
+    ],
+)
+def test_onnx_gives_the_logits_of_pytorch(tmp_path: Path, changes: dict[str, Any]) -> None:
+    model, settings = saved(tmp_path, **changes)
+    assert model.classifier is not None
+    image, (logits,) = _onnx(tmp_path, "network_def", ["pred"], settings, 64)
+    assert torch.allclose(logits, model.classifier(image), atol=1e-4)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    "changes",
+    [pytest.param(LIGHT, id="resnet18"), pytest.param(RESNET50, id="resnet50", marks=pytest.mark.slow)],
+)
+def test_onnx_gives_the_detections_of_pytorch(tmp_path: Path, changes: dict[str, Any]) -> None:
+    model, settings = saved(tmp_path, **changes)
+    detector = model.detector
+    assert detector is not None
+    names = ["boxes", "labels", "scores", "masks"]
+    image, outputs = _onnx(tmp_path, "detector_def", names, settings, 64)
+    detector.use_list_output = True
+    for ours, theirs in zip(outputs, detector(image), strict=True):
+        assert torch.allclose(ours.float(), theirs.float(), atol=1e-3)
+
+
+def test_detector_def_has_two_modes() -> None:
+    parser = ConfigParser()
+    parser.read_config(INFERENCE)
+    for name, value in overrides().items():
+        parser[name] = value
+    image = random_slices((64, 64))[0][None]
+    with torch.no_grad():
+        (detection,) = parser.get_parsed_content("detector_def")(image)
+        parser["use_list_output"] = True
+        parser.parse(reset=True)
+        boxes, _labels, scores, _masks = parser.get_parsed_content("detector_def")(image)
+    assert set(detection) == {"boxes", "labels", "scores", "masks"}
+    found = int((scores > 0).sum())
+    assert found == len(detection["scores"])
+    assert torch.allclose(boxes[:found], detection["boxes"], atol=1e-4)
+
+
+def test_properties_of_inference() -> None:
+    workflow = ConfigWorkflow(
+        config_file=INFERENCE, meta_file=METADATA, logging_file=str(CONFIGS / "logging.conf"),
+        workflow_type="infer", dataset_dir=str(BUNDLE), data=[], **overrides(),
+    )  # fmt: skip
+    workflow.initialize()
+    assert workflow.check_properties() == []
+    assert workflow.channel_def == {"0": "Control", "1": "Common Pneumonia", "2": "COVID-19"}
+    assert workflow.version == "0.1.0"
+
+
+def test_run_workflow(tmp_path: Path) -> None:
+    make_ct_volume(tmp_path / "ct.nii.gz")
+    run_workflow(
+        workflow_name="monai.bundle.ConfigWorkflow", config_file=INFERENCE, meta_file=METADATA,
+        logging_file=str(CONFIGS / "logging.conf"), workflow_type="infer",
+        dataset_dir=str(tmp_path / "ct.nii.gz"), output_dir=str(tmp_path / "found"), **overrides(),
+    )  # fmt: skip
+    assert len(list((tmp_path / "found").glob("*/result.json"))) == 1
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="TensorRT needs a GPU")
+def test_trt_export(tmp_path: Path) -> None:
+    pytest.importorskip("torch_tensorrt")
+    model, settings = saved(tmp_path)
+    assert model.classifier is not None
+    trt_export(
+        net_id="network_def", filepath=str(tmp_path / "model_trt.ts"), ckpt_file=str(tmp_path / "model.pt"),
+        meta_file=METADATA, config_file=INFERENCE, precision="fp32", input_shape=[1, 1, 64, 64],
+        use_trace=True, **settings,
+    )  # fmt: skip
+    image = random_slices((64, 64))[0][None].cuda()
+    script = torch.jit.load(str(tmp_path / "model_trt.ts"))
+    assert torch.allclose(script(image), model.classifier.cuda()(image), atol=1e-2)
