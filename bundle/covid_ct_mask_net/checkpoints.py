@@ -30,7 +30,7 @@ from covid_ct_mask_net.results import ModelReport
 MANIFEST_NAME = "MANIFEST.sha256"
 _FORMAT = "covid-ct-mask-net/checkpoint/1"
 # What torch's reader ends in where a file is cut off, altered or of another kind.
-_DAMAGE = (
+DAMAGE = (
     pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError,
     OverflowError, OSError, struct.error,
 )  # fmt: skip
@@ -248,7 +248,7 @@ def _build(content: Mapping[str, Any], sha256: str, path: Path) -> Model:
 def _read(path: Path) -> Mapping[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise UntrustedModelError(
             "WEIGHTS_UNREADABLE",
             f"{path.name} is not a checkpoint that can be read as data alone; files of the original "

@@ -112,6 +112,16 @@ class CocoEvaluation:
                 }
             )  # fmt: skip
 
+    def extend(self, other: CocoEvaluation) -> None:
+        """Add the slices of another evaluation, for example of another process."""
+        images, truths, found = len(self._images), len(self._truths), len(self._found)
+        self._images += [{**one, "id": one["id"] + images} for one in other._images]
+        for ours, theirs, count in (
+            (self._truths, other._truths, truths),
+            (self._found, other._found, found),
+        ):
+            ours += [{**one, "id": one["id"] + count, "image_id": one["image_id"] + images} for one in theirs]
+
     def compute(self, masks: bool = True) -> AveragePrecision:
         """Return AP of masks, or of boxes, over all slices added so far."""
         precision = self._precision("segm" if masks else "bbox")

@@ -1,0 +1,94 @@
+"""What stands around the engines."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from covid_ct_mask_net.errors import RefusedInputError, UsageError
+from covid_ct_mask_net.training import bundle_run
+from covid_ct_mask_net.training.bundle_run import (
+    absolute,
+    expected_failure,
+    network_of,
+    prepare_process,
+    run_training,
+    sentence_hook,
+    tensorboard_installed,
+    training_device,
+)
+
+
+def test_failures_of_ours_are_found_among_causes() -> None:
+    ours = UsageError("CODE", "Sentence.")
+    try:
+        try:
+            raise ours
+        except UsageError as error:
+            raise RuntimeError("while evaluating") from error
+    except RuntimeError as error:
+        assert expected_failure(error) is ours
+    assert expected_failure(RuntimeError("other")) is None
+
+
+def test_a_failure_ends_a_process_in_one_sentence_and_its_code() -> None:
+    program = (
+        "from covid_ct_mask_net.training.bundle_run import prepare_process\n"
+        "from covid_ct_mask_net.errors import RefusedInputError\n"
+        "prepare_process(1)\n"
+        "raise RuntimeError('outer') from RefusedInputError('MASK_VALUE', 'The mask x.png holds 9.')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.stderr.splitlines()[-1] == "MASK_VALUE: The mask x.png holds 9."
+    assert "Traceback" not in done.stderr
+    assert done.returncode == int(RefusedInputError.exit_code)
+
+
+def test_other_failures_are_traced(capsys: pytest.CaptureFixture[str]) -> None:
+    error = ValueError("unexpected")
+    sentence_hook(ValueError, error, None)
+    assert "ValueError: unexpected" in capsys.readouterr().err
+
+
+def test_processes_are_seeded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    drawn = []
+    for _ in range(2):
+        prepare_process(4)
+        drawn.append(torch.rand(1).item())
+    assert drawn[0] == drawn[1]
+    assert sys.excepthook is sentence_hook
+
+
+def test_a_finished_run_is_not_started_over() -> None:
+    class Done:
+        class state:  # noqa: N801
+            epoch, max_epochs = 3, 3
+
+        def run(self) -> None:
+            raise AssertionError("started over")
+
+    class State:
+        resumed = False
+
+        def resume(self, trainer: object) -> None:
+            self.resumed = True
+
+    state = State()
+    run_training(Done(), state, resume=True)  # type: ignore[arg-type]
+    assert state.resumed
+
+
+def test_small_helpers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert training_device().type in ("cpu", "cuda")
+    monkeypatch.chdir(tmp_path)
+    assert absolute("run") == str(tmp_path / "run")
+    network = torch.nn.Linear(1, 1)
+    assert network_of(network) is network
+    assert network_of(torch.nn.DataParallel(network)) is network
+    monkeypatch.setattr(bundle_run.importlib.util, "find_spec", lambda name: None)
+    assert not tensorboard_installed()

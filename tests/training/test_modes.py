@@ -1,0 +1,64 @@
+"""What is trained in which mode."""
+
+from __future__ import annotations
+
+import pytest
+
+from builders.networks import small_model
+from covid_ct_mask_net.errors import UsageError
+from covid_ct_mask_net.networks.classifier import CovidCTMaskNet
+from covid_ct_mask_net.networks.detector import LesionDetector
+from covid_ct_mask_net.networks.settings import ClassifierSettings, DetectorSettings
+from covid_ct_mask_net.training.modes import (
+    batch_norms,
+    freeze_statistics,
+    parameter_counts,
+    train_classifier,
+    train_detector,
+)
+
+
+def test_heads_leave_the_resnet_alone_and_train_the_rest() -> None:
+    detector = LesionDetector(DetectorSettings(backbone="resnet18", truncation=2))
+    trained = {id(p) for p in train_detector(detector, "heads")}
+    assert not trained & {id(p) for p in detector.backbone.body.parameters()}
+    for part in (detector.backbone.fpn, detector.rpn, detector.roi_heads):
+        assert {id(p) for p in part.parameters()} <= trained
+    assert len(train_detector(detector, "full")) == len(list(detector.parameters()))
+
+
+def test_classifier_modes_have_the_papers_sizes() -> None:
+    classifier = CovidCTMaskNet(DetectorSettings(), ClassifierSettings())
+    counted = {}
+    for mode in ("s", "s_bn", "full"):
+        trained = train_classifier(classifier, mode)
+        counts = parameter_counts(classifier)
+        assert counts["trainable"] == sum(p.numel() for p in trained)
+        counted[mode] = counts
+    assert counted["s"] == {"total": 31_522_845, "trainable": 2_364_419}
+    assert counted["s_bn"]["trainable"] == 2_417_539
+    assert counted["full"]["trainable"] == 29_105_253 + 2_364_419
+
+
+def test_batch_normalisation_of_shortcuts_is_found() -> None:
+    classifier = CovidCTMaskNet(DetectorSettings(), ClassifierSettings())
+    train_classifier(classifier, "s_bn")
+    shortcuts = [p for name, p in classifier.named_parameters() if "downsample.1" in name]
+    assert len(shortcuts) == 8
+    assert all(p.requires_grad for p in shortcuts)
+
+
+def test_statistics_are_frozen_layer_by_layer() -> None:
+    network = small_model().detector
+    assert network is not None
+    network.train()
+    freeze_statistics(network)
+    assert batch_norms(network)
+    assert not any(layer.training for layer in batch_norms(network))
+    assert network.training
+
+
+def test_unknown_mode_is_refused_with_the_allowed_ones() -> None:
+    detector = LesionDetector(DetectorSettings(backbone="resnet18", truncation=2))
+    with pytest.raises(UsageError, match="'body'.*heads or full"):
+        train_detector(detector, "body")

@@ -1,0 +1,80 @@
+"""Run folders of trainings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ignite.engine import Engine
+
+from builders.lesion_data import make_cncb, make_covidx
+from builders.networks import small_model
+from covid_ct_mask_net.checkpoints import load_classifier, load_model, load_segmentation
+from covid_ct_mask_net.training.modes import train_classifier, train_detector
+from covid_ct_mask_net.training.run_record import (
+    WriteRun,
+    classifier_run,
+    fingerprint,
+    model_saver,
+    segmentation_run,
+)
+from covid_ct_mask_net.training.runs import read_run
+from covid_ct_mask_net.training.sources import classified_slices, labelled_slices
+
+SETTINGS = {"epochs": 3, "learning_rate": 1e-5}
+
+
+def test_a_segmentation_run_says_what_was_trained_on_what(tmp_path: Path) -> None:
+    detector = small_model().detector
+    assert detector is not None
+    records = labelled_slices("cncb", make_cncb(tmp_path / "data"))
+    trained = train_detector(detector, "heads")
+    info = segmentation_run(detector, "heads", records[:4], records[4:], seed=3, settings=SETTINGS)
+    engine = Engine(lambda *_: None)
+    WriteRun(tmp_path / "run", info).attach(engine)
+    engine.run([0], max_epochs=1)
+    read = read_run(tmp_path / "run").info
+    assert (read.kind, read.mode, read.mask_type, read.seed) == ("segmentation", "heads", "both", 3)
+    assert read.parameters["trainable"] == sum(p.numel() for p in trained)
+    assert read.settings["detector"]["backbone"] == "resnet18"
+    assert set(read.data) == {"train", "validation"}
+    assert str(tmp_path) not in (tmp_path / "run" / "run.json").read_text()
+
+
+def test_a_classifier_run_lists_its_patients(tmp_path: Path) -> None:
+    classifier = small_model().classifier
+    assert classifier is not None
+    root = make_covidx(tmp_path / "data")
+    records = classified_slices("covidx", root / "images")
+    train_classifier(classifier, "s")
+    info = classifier_run(
+        classifier, "s", records, [], class_names=("Control", "Common Pneumonia", "COVID-19"), seed=1,
+        settings=SETTINGS,
+    )  # fmt: skip
+    assert info.kind == "classifier"
+    assert info.training_patients == ("0/0", "1/100", "2/200")
+    binary = classifier_run(classifier, "s", records, [], class_names=("N", "P"), seed=1, settings=SETTINGS)
+    assert binary.kind == "binary"
+
+
+def test_epochs_may_grow_when_a_run_goes_on_and_nothing_else(tmp_path: Path) -> None:
+    detector = small_model().detector
+    assert detector is not None
+    records = labelled_slices("cncb", make_cncb(tmp_path / "data"))
+
+    def mark(seed: int = 1, **settings: float) -> dict[str, object]:
+        info = segmentation_run(detector, "full", records, [], seed=seed, settings={**SETTINGS, **settings})
+        return fingerprint(info)
+
+    assert mark(epochs=3) == mark(epochs=9)
+    assert mark() != mark(learning_rate=1e-4)
+    assert mark() != mark(seed=2)
+
+
+def test_saved_models_are_read_by_their_loaders(tmp_path: Path) -> None:
+    model = small_model()
+    save = model_saver(tmp_path / "run", model.detector, model.classifier, name="tiny", trained_on="nothing")
+    save()
+    path = tmp_path / "run" / "model.pt"
+    assert load_segmentation(path).settings == model.detector.settings  # type: ignore[union-attr]
+    assert load_classifier(path).settings == model.classifier.settings  # type: ignore[union-attr]
+    assert "Research use only" in load_model(path).report.notice

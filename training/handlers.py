@@ -1,0 +1,199 @@
+"""What happens around the iterations of a training: averages, history, best model, and reasons to stop."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ignite.distributed as idist
+import torch
+from ignite.engine import Engine, Events
+from ignite.handlers import ProgressBar
+from monai.engines import Evaluator
+from monai.engines.utils import IterationEvents
+from monai.utils.enums import CommonKeys
+from torch.optim import Optimizer
+
+from covid_ct_mask_net.errors import NotAssessableError
+from covid_ct_mask_net.training.runs import append_history
+
+_LOGGER = logging.getLogger(__name__)
+
+
+class LossAverages:
+    """Average the loss, and its parts by name, over an epoch and all processes into ``state.metrics``.
+
+    The trainer's output holds ``loss`` and, where a loss has parts, ``losses`` by name.
+    """
+
+    def __init__(self) -> None:
+        self._sums: dict[str, float] = defaultdict(float)
+        self._count = 0
+
+    def attach(self, engine: Engine) -> None:
+        """Collect every iteration, write when the epoch is complete."""
+        engine.add_event_handler(Events.EPOCH_STARTED, self._reset)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._write)
+
+    def _reset(self) -> None:
+        self._sums.clear()
+        self._count = 0
+
+    def _collect(self, engine: Engine) -> None:
+        output: Any = engine.state.output
+        parts = {"loss": output[CommonKeys.LOSS], **output.get("losses", {})}
+        for name, value in parts.items():
+            self._sums[name] += float(value.detach())
+        self._count += 1
+
+    def _write(self, engine: Engine) -> None:
+        names = list(self._sums)
+        sums = torch.tensor([self._sums[name] for name in names] + [float(self._count)], dtype=torch.float64)
+        if idist.get_world_size() > 1:
+            sums = idist.all_reduce(sums.to(idist.device()).float()).double().cpu()  # type: ignore[union-attr]
+        for name, total in zip(names, sums[:-1].tolist(), strict=True):
+            engine.state.metrics[name] = total / sums[-1].item()
+
+
+class LossBar(ProgressBar):
+    """ignite's progress bar with the loss beside it; MONAI attaches handlers without arguments."""
+
+    def attach(self, engine: Engine) -> None:  # type: ignore[override]
+        """Show every iteration."""
+        super().attach(engine, output_transform=loss_of)
+
+
+class StopOnNonFinite:
+    """End the run with a sentence where the loss is no number, before weights take harm.
+
+    Raises
+    ------
+    NotAssessableError
+        ``LOSS_NON_FINITE``, from within the training.
+    """
+
+    def attach(self, engine: Engine) -> None:
+        """Look at every loss before it is differentiated."""
+        engine.add_event_handler(IterationEvents.LOSS_COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        """Check the loss and its parts."""
+        output: Any = engine.state.output
+        if math.isfinite(float(output[CommonKeys.LOSS].detach())):
+            return
+        predicted = output.get(CommonKeys.PRED)
+        parts = predicted.items() if isinstance(predicted, dict) else ()
+        named = [name for name, value in parts if not math.isfinite(float(value.detach()))]
+        raise NotAssessableError(
+            "LOSS_NON_FINITE",
+            f"The loss{' (' + ', '.join(named) + ')' if named else ''} is no number in iteration "
+            f"{engine.state.iteration} (epoch {engine.state.epoch}); lower the learning rate or lengthen the "
+            "warm-up. The state of the last whole epoch is kept.",
+        )
+
+
+class History:
+    """Add a line to ``history.csv`` when an epoch is complete: losses, learning rate, validation.
+
+    Parameters
+    ----------
+    folder : path
+        Run folder.
+    optimizer : Optimizer
+    evaluator : Evaluator, optional
+        Whose metrics are written in epochs that were validated.
+    """
+
+    def __init__(self, folder: str | Path, optimizer: Optimizer, evaluator: Evaluator | None = None) -> None:
+        self.folder = Path(folder)
+        self.optimizer = optimizer
+        self.evaluator = evaluator
+
+    def attach(self, engine: Engine) -> None:
+        """Act when an epoch, and its validation, is complete."""
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        """Write the line."""
+        row = {"epoch": engine.state.epoch, "learning_rate": float(self.optimizer.param_groups[0]["lr"])}
+        row |= {f"train/{name}": float(value) for name, value in engine.state.metrics.items()}
+        if self.evaluator is not None and self.evaluator.state.epoch == engine.state.epoch:
+            row |= {f"val/{name}": float(value) for name, value in self.evaluator.state.metrics.items()}
+        append_history(self.folder, row)
+
+
+class SaveBest:
+    """Write the model whenever validation found it best so far; without validation, every epoch.
+
+    Parameters
+    ----------
+    save : callable
+        Writes the checkpoint.
+    evaluator : Evaluator, optional
+        MONAI evaluator with a key metric.
+    """
+
+    def __init__(self, save: Callable[[], object], evaluator: Evaluator | None = None) -> None:
+        self.save = save
+        self.evaluator = evaluator
+
+    def attach(self, engine: Engine) -> None:
+        """Act when an epoch, and its validation, is complete."""
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        """Save if this epoch is the best."""
+        if self.evaluator is None or self.evaluator.state.best_metric_epoch == engine.state.epoch:
+            self.save()
+
+
+class StopWithoutGain:
+    """End the training when validation has not improved for some epochs.
+
+    The count follows from the best epoch, so that a resumed run stops where an uninterrupted one does
+    (ignite's `EarlyStopping` keeps it to itself inside MONAI's handler).
+
+    Parameters
+    ----------
+    patience : int
+        Epochs; 0 or less never stops.
+    evaluator : Evaluator, optional
+        MONAI evaluator with a key metric.
+    """
+
+    def __init__(self, patience: int, evaluator: Evaluator | None = None) -> None:
+        self.patience = patience
+        self.evaluator = evaluator
+
+    def attach(self, engine: Engine) -> None:
+        """Act when an epoch, and its validation, is complete."""
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        """Stop if the best epoch lies too far back."""
+        if self.patience <= 0 or self.evaluator is None or self.evaluator.state.best_metric_epoch < 1:
+            return
+        without = engine.state.epoch - self.evaluator.state.best_metric_epoch
+        if without >= self.patience:
+            _LOGGER.info(
+                "Stopped after epoch %d: no gain since epoch %d (best %.4f).",
+                engine.state.epoch,
+                self.evaluator.state.best_metric_epoch,
+                self.evaluator.state.best_metric,
+            )
+            engine.terminate()
+
+
+def not_worse(current: float, best: float) -> bool:
+    """Whether a metric makes its epoch the best; of equal ones the latest, for AP is 0 for a while."""
+    return not current < best
+
+
+def loss_of(output: Any) -> dict[str, float]:
+    """Return the loss of an iteration for progress bars and TensorBoard."""
+    return {"loss": float(output[CommonKeys.LOSS].detach())}

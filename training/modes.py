@@ -1,0 +1,117 @@
+"""What is trained: heads or all of the detector; S, S with batch normalisation, or all of the classifier.
+
+Paper: Table 6 (heads only, full) and section 3.3 (only S, S + BN, full).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import Enum
+from typing import TypeVar
+
+from torch import nn
+from torch.nn import Parameter
+
+from covid_ct_mask_net.errors import UsageError
+from covid_ct_mask_net.networks.classifier import CovidCTMaskNet
+from covid_ct_mask_net.networks.detector import LesionDetector
+
+_Mode = TypeVar("_Mode", bound=Enum)
+
+
+class DetectorMode(str, Enum):
+    """What is trained of Mask R-CNN (paper, Table 6)."""
+
+    HEADS = "heads"
+    FULL = "full"
+
+
+class ClassifierMode(str, Enum):
+    """What is trained of COVID-CT-Mask-Net (paper, Tables 3 and 4)."""
+
+    S = "s"
+    S_BN = "s_bn"
+    FULL = "full"
+
+
+class BatchNorm(str, Enum):
+    """What becomes of the running statistics of batch normalisation.
+
+    ``frozen``: used as they are (the paper: "tracking off"; for networks that start from weights).
+    ``learned``: estimated in training, as a network that starts from random weights needs.
+    """
+
+    FROZEN = "frozen"
+    LEARNED = "learned"
+
+
+def train_detector(network: LesionDetector, mode: DetectorMode | str) -> list[Parameter]:
+    """Choose what is trained of a detector and return it.
+
+    Parameters
+    ----------
+    network : LesionDetector
+        Its parameters are marked (``requires_grad``).
+    mode : DetectorMode or str
+        ``heads``: all but the ResNet. The FPN is trained too: it is no part of what ImageNet taught, and
+        frozen random ones could teach the heads nothing. ``full``: everything.
+    """
+    mode = _mode(DetectorMode, mode)
+    frozen = network.backbone.body.parameters() if mode is DetectorMode.HEADS else ()
+    return _choose(network, frozen=frozen)
+
+
+def train_classifier(network: CovidCTMaskNet, mode: ClassifierMode | str) -> list[Parameter]:
+    """Choose what is trained of a classifier and return it.
+
+    Parameters
+    ----------
+    network : CovidCTMaskNet
+        Its parameters are marked (``requires_grad``).
+    mode : ClassifierMode or str
+        ``s``: the head S. ``s_bn``: S and weight and bias of every batch normalisation layer. The original
+        chose layers by the letters "bn" in their names and so missed the four of the shortcuts
+        (``downsample.1``). ``full``: everything; proposals are not differentiated, so the RPN's head gets no
+        gradient and stays as it is, as in the original.
+    """
+    mode = _mode(ClassifierMode, mode)
+    if mode is ClassifierMode.FULL:
+        return _choose(network)
+    chosen = {id(parameter) for parameter in network.s.parameters()}
+    if mode is ClassifierMode.S_BN:
+        chosen |= {id(p) for layer in batch_norms(network) for p in layer.parameters(recurse=False)}
+    return _choose(network, frozen=[p for p in network.parameters() if id(p) not in chosen])
+
+
+def batch_norms(network: nn.Module) -> list[nn.BatchNorm2d]:
+    """Return all batch normalisation layers, by what they are and not by name."""
+    return [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)]
+
+
+def freeze_statistics(network: nn.Module) -> None:
+    """Put all batch normalisation into test mode: running statistics are used and not changed."""
+    for layer in batch_norms(network):
+        layer.eval()
+
+
+def parameter_counts(network: nn.Module) -> dict[str, int]:
+    """Return ``total`` (parameters and buffers, as the paper counts) and ``trainable`` parameters."""
+    return {
+        "total": sum(tensor.numel() for tensor in network.state_dict().values()),
+        "trainable": sum(p.numel() for p in network.parameters() if p.requires_grad),
+    }
+
+
+def _choose(network: nn.Module, frozen: Iterable[Parameter] = ()) -> list[Parameter]:
+    still = {id(parameter) for parameter in frozen}
+    for parameter in network.parameters():
+        parameter.requires_grad_(id(parameter) not in still)
+    return [parameter for parameter in network.parameters() if parameter.requires_grad]
+
+
+def _mode(kind: type[_Mode], value: _Mode | str) -> _Mode:
+    try:
+        return kind(value)
+    except ValueError as error:
+        allowed = " or ".join(str(one.value) for one in kind)
+        raise UsageError("MODE", f"The mode is {value!r}, but must be {allowed}.") from error

@@ -1,0 +1,119 @@
+"""Randomness of training as a function of seed, epoch and slice.
+
+Order, augmentation and the sampling of regions are drawn anew from (seed, epoch, slice) instead of from one
+long stream. So a resumed run goes on exactly as if it had not stopped, the number of loader workers does not
+matter, and a slice is treated alike whichever process gets it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from ignite.engine import Engine, Events
+from monai.data import CacheDataset
+from monai.transforms import Compose, RandomizableTrait, Transform
+
+SEED = "seed"
+_SEEDS = 2**32
+
+
+def seed_of(*numbers: int) -> int:
+    """Return a seed in 0 to 2^32 - 1 that depends on all numbers, and in no simple way."""
+    digest = hashlib.sha256(repr(numbers).encode()).digest()
+    return int.from_bytes(digest[:4], "little") % _SEEDS
+
+
+def seed_everything(seed: int) -> None:
+    """Seed the global generators of Python, NumPy and PyTorch on all devices."""
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 - libraries draw from it
+    torch.manual_seed(seed)
+
+
+class FromHereAnew(Transform, RandomizableTrait):
+    """Do nothing, but keep MONAI's data sets from caching what follows.
+
+    Instance masks are many times larger than the label image they come from.
+    """
+
+    def __call__(self, data: Any) -> Any:
+        """Return the data."""
+        return data
+
+
+class SeededDataset(CacheDataset):
+    """`monai.data.CacheDataset` whose random transforms are seeded by epoch and slice.
+
+    Items get their seed under ``seed``, for what the network draws.
+
+    Parameters
+    ----------
+    data : sequence of dict
+    transform : Compose
+        Flat: nested compositions would be cached with their random steps. `flat` makes one.
+    seed : int
+    cache_rate : float
+        Share of slices that is kept in memory once it was read.
+    progress : bool
+        Whether to show a bar while slices are read.
+    """
+
+    def __init__(
+        self,
+        data: Sequence[Any],
+        transform: Compose,
+        seed: int,
+        cache_rate: float = 1.0,
+        progress: bool = False,
+    ) -> None:
+        super().__init__(data, transform, cache_rate=cache_rate, progress=progress)
+        self.seed = seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Say which epoch begins, before its loader starts."""
+        self.epoch = epoch
+
+    def _transform(self, index: int) -> Any:
+        seed = seed_of(self.seed, self.epoch, index)
+        self.transform.set_random_state(seed)
+        return {**super()._transform(index), SEED: seed}
+
+
+def flat(transforms: Sequence[Any]) -> Compose:
+    """Return one composition of transforms and of the parts of compositions among them."""
+    composed: Compose = Compose(list(transforms)).flatten()  # type: ignore[no-untyped-call]
+    return composed
+
+
+class EpochSeeds:
+    """Start every epoch of a trainer from its own seeds.
+
+    Parameters
+    ----------
+    seed : int
+    dataset : SeededDataset, optional
+        Is told the epoch.
+    rank : int
+        Process; global generators differ between processes.
+    """
+
+    def __init__(self, seed: int, dataset: SeededDataset | None = None, rank: int = 0) -> None:
+        self.seed = seed
+        self.dataset = dataset
+        self.rank = rank
+
+    def attach(self, engine: Engine) -> None:
+        """Act when an epoch starts."""
+        engine.add_event_handler(Events.EPOCH_STARTED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        """Seed the generators and the data set."""
+        seed_everything(seed_of(self.seed, engine.state.epoch, self.rank))
+        if self.dataset is not None:
+            self.dataset.set_epoch(engine.state.epoch)

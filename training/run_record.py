@@ -1,0 +1,172 @@
+"""``run.json`` of trainings, and the checkpoints they write."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ignite.engine import Engine, Events
+
+from covid_ct_mask_net import RESEARCH_NOTICE, __version__
+from covid_ct_mask_net.assemble import software_versions
+from covid_ct_mask_net.checkpoints import ModelCard, save_checkpoint
+from covid_ct_mask_net.networks.classifier import CovidCTMaskNet
+from covid_ct_mask_net.networks.detector import LesionDetector
+from covid_ct_mask_net.training.datasets.records import PATIENT, SLICE_CLASS, Record, data_hash
+from covid_ct_mask_net.training.modes import parameter_counts
+from covid_ct_mask_net.training.runs import RunInfo, git_commit, write_info
+
+MODEL_FILE = "model.pt"
+_PACKAGES = ("pytorch-ignite",)
+
+
+class WriteRun:
+    """Write ``run.json`` when a training starts.
+
+    Parameters
+    ----------
+    folder : path
+        Run folder.
+    info : RunInfo
+    """
+
+    def __init__(self, folder: str | Path, info: RunInfo) -> None:
+        self.folder = Path(folder)
+        self.info = info
+
+    def attach(self, engine: Engine) -> None:
+        """Act when the training starts."""
+        engine.add_event_handler(Events.STARTED, self)
+
+    def __call__(self) -> None:
+        """Write the file."""
+        write_info(self.folder, self.info)
+
+
+def segmentation_run(
+    detector: LesionDetector,
+    mode: str,
+    training: Sequence[Record],
+    validation: Sequence[Record],
+    *,
+    seed: int,
+    settings: Mapping[str, Any],
+) -> RunInfo:
+    """Describe the training of a detector, whose trained parameters are marked already.
+
+    Parameters
+    ----------
+    detector : LesionDetector
+    mode : str
+        ``heads`` or ``full``.
+    training, validation : sequence of dict
+    seed : int
+    settings : mapping
+        Plain values of the training: epochs, learning rate, start ...
+    """
+    return RunInfo(
+        kind="segmentation",
+        mode=mode,
+        mask_type=detector.settings.mask_type.value,
+        settings={"detector": detector.settings.to_dict(), "training": dict(settings)},
+        parameters=parameter_counts(detector),
+        data=_hashes(training, validation),
+        seed=seed,
+        git=git_commit(Path(__file__).parent),
+        software=software_versions(_PACKAGES),
+    )
+
+
+def classifier_run(
+    classifier: CovidCTMaskNet,
+    mode: str,
+    training: Sequence[Record],
+    validation: Sequence[Record],
+    *,
+    class_names: Sequence[str],
+    seed: int,
+    settings: Mapping[str, Any],
+) -> RunInfo:
+    """Describe the training of a classifier, whose trained parameters are marked already.
+
+    Parameters
+    ----------
+    classifier : CovidCTMaskNet
+    mode : str
+        ``s``, ``s_bn`` or ``full``.
+    training, validation : sequence of dict
+    class_names : sequence of str
+        Slice classes by id; with two, the run is of kind ``binary``.
+    seed : int
+    settings : mapping
+        Plain values of the training.
+    """
+    return RunInfo(
+        kind="classifier" if len(class_names) > 2 else "binary",
+        mode=mode,
+        mask_type=classifier.detector_settings.mask_type.value,
+        settings={
+            "detector": classifier.detector_settings.to_dict(),
+            "classifier": classifier.settings.to_dict(),
+            "training": dict(settings),
+        },
+        class_names=tuple(class_names),
+        parameters=parameter_counts(classifier),
+        data=_hashes(training, validation),
+        training_patients=tuple(sorted({f"{one[SLICE_CLASS]}/{one[PATIENT]}" for one in training})),
+        seed=seed,
+        git=git_commit(Path(__file__).parent),
+        software=software_versions(_PACKAGES),
+    )
+
+
+def model_saver(
+    folder: str | Path,
+    detector: LesionDetector | None,
+    classifier: CovidCTMaskNet | None,
+    *,
+    name: str,
+    trained_on: str,
+    notice: str = RESEARCH_NOTICE,
+) -> Callable[[], None]:
+    """Return what writes ``model.pt`` with the networks as they are when it is called.
+
+    Parameters
+    ----------
+    folder : path
+        Run folder.
+    detector, classifier
+        At least one.
+    name, trained_on, notice : str
+        Of the model, for results.
+    """
+    path = Path(folder) / MODEL_FILE
+    card = ModelCard(name=name, version=__version__, trained_on=trained_on, notice=notice)
+
+    def save() -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_checkpoint(path, card, detector, classifier)
+
+    return save
+
+
+def fingerprint(info: RunInfo, **further: Any) -> dict[str, Any]:
+    """Return what must be the same when a run goes on; the number of epochs may grow.
+
+    Parameters
+    ----------
+    info : RunInfo
+    **further
+        Plain values.
+    """
+    training = {name: value for name, value in info.settings["training"].items() if name != "epochs"}
+    networks = {name: value for name, value in info.settings.items() if name != "training"}
+    return {
+        "kind": info.kind, "mode": info.mode, "data": dict(info.data), "seed": info.seed,
+        **networks, **training, **further,
+    }  # fmt: skip
+
+
+def _hashes(training: Sequence[Record], validation: Sequence[Record]) -> dict[str, str]:
+    return {"train": data_hash(training)} | ({"validation": data_hash(validation)} if validation else {})

@@ -1,0 +1,187 @@
+"""Data sets by the name of their layout, and validation parts that share no patient with training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from monai.transforms import Compose
+
+from covid_ct_mask_net.errors import RefusedInputError, UsageError
+from covid_ct_mask_net.labels import MaskType
+from covid_ct_mask_net.training.augmentation import slice_augmentation
+from covid_ct_mask_net.training.datasets.cncb import cncb_segmentation
+from covid_ct_mask_net.training.datasets.covidx import covidx_slices
+from covid_ct_mask_net.training.datasets.ictcf import ictcf_slices
+from covid_ct_mask_net.training.datasets.lesion_slices import lesion_slices
+from covid_ct_mask_net.training.datasets.read import ReadSliced
+from covid_ct_mask_net.training.datasets.records import PATIENT, Record
+from covid_ct_mask_net.training.datasets.volumes import lesion_volumes
+from covid_ct_mask_net.training.lung_crop import RandLungCropd
+from covid_ct_mask_net.training.randomness import FromHereAnew, flat
+from covid_ct_mask_net.training.targets import LesionTargetsd
+
+_Reader = Callable[[Path, "str | Path | None", Mapping[str, Any]], list[Record]]
+
+
+def labelled_slices(
+    layout: str, root: str | Path, listed: str | Path | None = None, **options: Any
+) -> list[Record]:
+    """Return slices with lesion masks.
+
+    Parameters
+    ----------
+    layout : str
+        ``cncb``: ``images/`` and ``masks/`` by name (paper, section 3.1); ``volumes``: the same folders with
+        NIfTI volumes; ``lesion_slices``: COVID-SemiSeg.
+    root : path
+    listed : path, optional
+        List of names below ``root`` or anywhere, for ``cncb``.
+    **options
+        Passed on to the reader of the layout (`datasets.volumes.lesion_volumes` ...).
+
+    Raises
+    ------
+    UsageError, RefusedInputError
+        If the layout is unknown, or the data are not as it says; the sentence names the file.
+    """
+    folder = Path(root)
+    readers: dict[str, _Reader] = {
+        "cncb": lambda top, names, more: cncb_segmentation(top / "images", top / "masks", names, **more),
+        "volumes": lambda top, _, more: lesion_volumes(top / "images", top / "masks", **more),
+        "lesion_slices": lambda top, _, more: lesion_slices(top, **more),
+    }
+    return _read(readers, layout, folder, listed, options, lists=("cncb",))
+
+
+def classified_slices(
+    layout: str, root: str | Path, listed: str | Path | None = None, **options: Any
+) -> list[Record]:
+    """Return slices with a class.
+
+    Parameters
+    ----------
+    layout : str
+        ``covidx``: one folder of images, names with class (COVIDx-CT v1 and the original's); ``ictcf``: one
+        folder a class.
+    root : path
+        Folder of the images; for ``ictcf`` the one with the class folders.
+    listed : path, optional
+        List of names; without one, all images.
+    **options
+        Passed on to the reader of the layout.
+
+    Raises
+    ------
+    UsageError, RefusedInputError
+        If the layout is unknown, or the data are not as it says.
+    """
+    readers: dict[str, _Reader] = {
+        "covidx": lambda top, names, more: covidx_slices(top, names, **more),
+        "ictcf": lambda top, names, more: ictcf_slices(top, names, **more),
+    }
+    return _read(readers, layout, Path(root), listed, options, lists=("covidx", "ictcf"))
+
+
+def hold_out(
+    records: Sequence[Record],
+    share: float,
+    seed: int,
+    validation: Sequence[Record] | None = None,
+) -> tuple[list[Record], list[Record]]:
+    """Return (training, validation) slices without a common patient.
+
+    The original's "validation" folder was the test set by default; here validation comes out of the training
+    patients, or is named.
+
+    Parameters
+    ----------
+    records : sequence of dict
+    share : float
+        Of the patients that are held out, in [0, 1); 0 for none. At least one patient is, otherwise.
+    seed : int
+        Of the choice.
+    validation : sequence of dict, optional
+        Given validation slices; ``share`` is not used then.
+
+    Raises
+    ------
+    UsageError
+        If the share leaves nothing to train on.
+    RefusedInputError
+        If a patient is in both.
+    """
+    if validation is not None:
+        shared = {_owner(one) for one in records} & {_owner(one) for one in validation}
+        if shared:
+            raise RefusedInputError(
+                "PATIENT_IN_TWO_SPLITS",
+                f"Patient {min(shared)} is in training and validation ({len(shared)} patients are).",
+            )
+        return list(records), list(validation)
+    patients = sorted({_owner(record) for record in records})
+    if not 0 <= share < 1 or (share and len(patients) < 2):
+        raise UsageError(
+            "VALIDATION_SHARE",
+            f"A validation share of {share:g} of {len(patients)} patients leaves nothing to train on; give a "
+            "share from 0 to below 1.",
+        )
+    count = min(max(round(share * len(patients)), 1), len(patients) - 1) if share else 0
+    chosen = np.random.default_rng(seed).permutation(len(patients))[:count]
+    held = {patients[index] for index in chosen}
+    return (
+        [record for record in records if _owner(record) not in held],
+        [record for record in records if _owner(record) in held],
+    )
+
+
+def segmentation_transforms(
+    mask_type: MaskType | str,
+    minimum_area: int,
+    *,
+    augmentation: float = 0.0,
+    lung_crop: float = 0.0,
+) -> Compose:
+    """Return reading, augmentation and targets of slices with masks.
+
+    Parameters
+    ----------
+    mask_type : MaskType or str
+    minimum_area : int
+        Lesions of this many pixels or fewer are not taught.
+    augmentation : float
+        Probability of each step of `augmentation.slice_augmentation`; 0 for none, as in the paper.
+    lung_crop : float
+        Share of slices that are cropped to their lungs.
+    """
+    steps: list[Any] = [ReadSliced()]
+    if augmentation:
+        steps.append(slice_augmentation(augmentation))
+    if lung_crop:
+        steps.append(RandLungCropd(lung_crop))
+    return flat([*steps, FromHereAnew(), LesionTargetsd(mask_type, minimum_area)])
+
+
+def _read(
+    readers: Mapping[str, _Reader],
+    layout: str,
+    root: Path,
+    listed: str | Path | None,
+    options: Mapping[str, Any],
+    lists: Sequence[str],
+) -> list[Record]:
+    if layout not in readers:
+        raise UsageError("LAYOUT", f"The layout is {layout!r}, but must be {', '.join(readers)}.")
+    if listed is not None:
+        if layout not in lists:
+            raise UsageError("LIST", f"Lists of names are for {', '.join(lists)}; {layout} takes none.")
+        # A list may lie beside the images.
+        listed = root / listed if (root / listed).is_file() else Path(listed)
+    return readers[layout](root, listed, options)
+
+
+def _owner(record: Record) -> str:
+    """Return whose slice it is; one number under two classes counts as one patient, as in `splits`."""
+    return str(record[PATIENT])
