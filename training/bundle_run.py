@@ -80,7 +80,7 @@ def expected_failure(error: BaseException | None) -> CovidCTMaskNetError | None:
 
 
 def tensorboard_installed() -> bool:
-    """Whether TensorBoard's writer can be used: it is optional (``pip install covid-ct-mask-net[training]``)."""
+    """Whether TensorBoard, which is optional (``covid-ct-mask-net[training]``), is installed."""
     return importlib.util.find_spec("tensorboard") is not None
 
 

@@ -6,7 +6,7 @@ Paper: Table 6 (heads only, full) and section 3.3 (only S, S + BN, full).
 from __future__ import annotations
 
 from collections.abc import Iterable
-from enum import Enum
+from enum import Enum, StrEnum
 from typing import TypeVar
 
 from torch import nn
@@ -19,14 +19,14 @@ from covid_ct_mask_net.networks.detector import LesionDetector
 _Mode = TypeVar("_Mode", bound=Enum)
 
 
-class DetectorMode(str, Enum):
+class DetectorMode(StrEnum):
     """What is trained of Mask R-CNN (paper, Table 6)."""
 
     HEADS = "heads"
     FULL = "full"
 
 
-class ClassifierMode(str, Enum):
+class ClassifierMode(StrEnum):
     """What is trained of COVID-CT-Mask-Net (paper, Tables 3 and 4)."""
 
     S = "s"
@@ -34,7 +34,7 @@ class ClassifierMode(str, Enum):
     FULL = "full"
 
 
-class BatchNorm(str, Enum):
+class BatchNorm(StrEnum):
     """What becomes of the running statistics of batch normalisation.
 
     ``frozen``: used as they are (the paper: "tracking off"; for networks that start from weights).

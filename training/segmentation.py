@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
 import torch
@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 
 from covid_ct_mask_net.networks.detector import LesionDetector
-from covid_ct_mask_net.networks.settings import DetectorSettings
-from covid_ct_mask_net.networks.slice_transform import SliceTransform
+from covid_ct_mask_net.networks.slice_transform import SCALE
 from covid_ct_mask_net.training.datasets.records import IMAGE
 from covid_ct_mask_net.training.lung_crop import WHOLE_SHAPE
 from covid_ct_mask_net.training.modes import BatchNorm, freeze_statistics
@@ -24,28 +23,6 @@ from covid_ct_mask_net.training.targets import TARGET
 # Eq. 1 in the paper's order, by the names that torchvision gives them.
 LOSSES = ("loss_objectness", "loss_rpn_box_reg", "loss_classifier", "loss_box_reg", "loss_mask")
 Shape = tuple[int, int]
-
-
-class TrainingTransform(SliceTransform):
-    """Resize that keeps the scale of the whole slice for a crop of it.
-
-    Parameters
-    ----------
-    settings : DetectorSettings
-    """
-
-    def __init__(self, settings: DetectorSettings) -> None:
-        super().__init__(settings)
-        self._whole: Iterator[Shape] = iter(())
-
-    def expect(self, whole_shapes: Sequence[Shape]) -> None:
-        """Announce the sizes of the slices that the next images are, or are crops of."""
-        self._whole = iter(whole_shapes)
-
-    def scale(self, height: int, width: int) -> float:
-        """Return the factor by which the next image is resized."""
-        whole = next(self._whole, (height, width))
-        return super().scale(*whole)
 
 
 class DetectorTraining(nn.Module):
@@ -70,7 +47,6 @@ class DetectorTraining(nn.Module):
 
     def __init__(self, detector: LesionDetector, batch_norm: BatchNorm | str, joint: bool) -> None:
         super().__init__()
-        detector.transform = TrainingTransform(detector.settings)
         self.detector = detector
         self.batch_norm = BatchNorm(batch_norm)
         self.joint = joint
@@ -94,6 +70,7 @@ class DetectorTraining(nn.Module):
         """Return the five losses in training, detections in test mode."""
         if not self.training or targets is None:
             return self.detector(images)
+        # A crop keeps the scale of the slice that it was cut from.
         shapes = whole_shapes or [_shape(image) for image in images]
         seeds = seeds or [0] * len(images)
         if self.joint:
@@ -112,8 +89,11 @@ class DetectorTraining(nn.Module):
         shapes: Sequence[Shape],
     ) -> dict[str, Tensor]:
         torch.manual_seed(seed)
-        self.detector.transform.expect(shapes)
-        losses: dict[str, Tensor] = self.detector(images, list(targets))
+        scaled = [
+            {**target, SCALE: self.detector.transform.scale_of(*shape)}
+            for target, shape in zip(targets, shapes, strict=True)
+        ]
+        losses: dict[str, Tensor] = self.detector(images, scaled)
         return losses
 
 

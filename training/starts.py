@@ -105,8 +105,8 @@ def _fill_backbone(detector: LesionDetector, state: dict[str, Tensor], path: Pat
     if missing or wrong:
         raise UntrustedModelError(
             "WEIGHTS_MISMATCH",
-            f"{path.name} does not fit {detector.settings.backbone}: {(missing or wrong)[0]} is missing or of "
-            "another size; a state dictionary of torchvision's network of that name was expected.",
+            f"{path.name} does not fit {detector.settings.backbone}: {(missing or wrong)[0]} is missing or "
+            "of another size; a state dictionary of torchvision's network of that name was expected.",
         )
     body.load_state_dict(wanted | {name: state[name] for name in wanted if name in state})
 

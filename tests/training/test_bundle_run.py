@@ -25,13 +25,9 @@ from covid_ct_mask_net.training.bundle_run import (
 
 def test_failures_of_ours_are_found_among_causes() -> None:
     ours = UsageError("CODE", "Sentence.")
-    try:
-        try:
-            raise ours
-        except UsageError as error:
-            raise RuntimeError("while evaluating") from error
-    except RuntimeError as error:
-        assert expected_failure(error) is ours
+    outer = RuntimeError("while evaluating")
+    outer.__cause__ = ours
+    assert expected_failure(outer) is ours
     assert expected_failure(RuntimeError("other")) is None
 
 
@@ -75,8 +71,8 @@ def test_a_finished_run_is_not_started_over() -> None:
     class State:
         resumed = False
 
-        def resume(self, trainer: object) -> None:
-            self.resumed = True
+        def resume(self, trainer: Done) -> None:
+            self.resumed = trainer.state.epoch == 3
 
     state = State()
     run_training(Done(), state, resume=True)  # type: ignore[arg-type]
@@ -90,5 +86,5 @@ def test_small_helpers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     network = torch.nn.Linear(1, 1)
     assert network_of(network) is network
     assert network_of(torch.nn.DataParallel(network)) is network
-    monkeypatch.setattr(bundle_run.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(bundle_run.importlib.util, "find_spec", lambda _: None)
     assert not tensorboard_installed()

@@ -60,5 +60,5 @@ def test_statistics_are_frozen_layer_by_layer() -> None:
 
 def test_unknown_mode_is_refused_with_the_allowed_ones() -> None:
     detector = LesionDetector(DetectorSettings(backbone="resnet18", truncation=2))
-    with pytest.raises(UsageError, match="'body'.*heads or full"):
+    with pytest.raises(UsageError, match=r"'body'.*heads or full"):
         train_detector(detector, "body")

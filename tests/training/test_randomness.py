@@ -80,7 +80,7 @@ def test_epochs_start_from_their_own_seeds() -> None:
     drawn = []
 
     def draw(engine: Engine, batch: Any) -> None:
-        drawn.append((engine.state.epoch, torch.rand(1).item(), np.random.rand()))
+        drawn.append((engine.state.epoch, torch.rand(1).item(), float(np.random.random())))  # noqa: NPY002
 
     dataset = SeededDataset([{}], flat([Noise()]), seed=1)
     for _ in range(2):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -33,12 +35,12 @@ def test_warm_up_rises_in_a_line() -> None:
 def test_cosine_falls_to_a_hundredth() -> None:
     rates = _rates("cosine", warm_up_epochs=1)
     assert rates[4] == pytest.approx(1e-2)
-    assert all(later < earlier for earlier, later in zip(rates[4:], rates[5:], strict=False))
+    assert all(later < earlier for earlier, later in pairwise(rates[4:]))
     assert rates[-1] == pytest.approx(1e-4, rel=0.25)
 
 
 def test_unknown_shapes_and_endless_warm_up_are_refused() -> None:
-    with pytest.raises(UsageError, match="'step'.*constant or cosine"):
+    with pytest.raises(UsageError, match=r"'step'.*constant or cosine"):
         _rates("step")
     with pytest.raises(UsageError, match="10 epochs of 10"):
         _rates("constant", warm_up_epochs=10)

@@ -14,7 +14,7 @@ from ignite.engine import Events
 from monai.bundle import ConfigWorkflow
 
 from builders.lesion_data import make_cncb
-from builders.networks import random_slices, small_model, small_trunk
+from builders.networks import random_slices, small_model
 from builders.training import TINY, train_segmentation, workflow
 from covid_ct_mask_net.checkpoints import load_segmentation
 from covid_ct_mask_net.errors import NotAssessableError
@@ -28,7 +28,6 @@ from covid_ct_mask_net.training.segmentation import (
     LOSSES,
     DetectionInferer,
     DetectorTraining,
-    TrainingTransform,
     list_batch,
     mixed_precision,
     prepare_detection,
@@ -110,12 +109,14 @@ def test_statistics_are_frozen_or_learned() -> None:
 
 
 def test_crops_keep_the_scale_of_their_slice() -> None:
-    transform = TrainingTransform(small_trunk())
-    transform.expect([(128, 128), (64, 64)])
-    crop, whole = torch.rand(1, 64, 96), torch.rand(1, 64, 64)
-    images, _ = transform([crop, whole])
-    assert images.image_sizes == [(32, 48), (64, 64)]
-    assert transform([crop])[0].image_sizes == [(64, 96)], "without notice a slice is whole"
+    network = _training()
+    sizes: list[Any] = []
+    network.detector.backbone.register_forward_pre_hook(lambda _, images: sizes.append(images[0].shape[-2:]))
+    image, target = random_slices((64, 96))[0], _target(np.zeros((64, 96)))
+    network([image], [target], [0], [(128, 128)])
+    network([image], [target], [0])
+    # Padded to multiples of 32: half of 64 x 96 as a crop of 128 x 128, as it is as a whole slice.
+    assert sizes == [(32, 64), (64, 96)]
 
 
 def test_batches_are_lists_on_the_device() -> None:
@@ -175,17 +176,17 @@ def test_a_resumed_run_equals_one_that_was_not_interrupted(data: Path, tmp_path:
     training.initialize()
     trainer = training.parser.get_parsed_content("train#trainer")
 
-    class Killed(Exception):
+    class KilledError(Exception):
         pass
 
     @trainer.on(Events.ITERATION_COMPLETED)
     def kill(engine: Any) -> None:
         if engine.state.iteration == 6:
-            raise Killed
+            raise KilledError
 
     with pytest.raises(RuntimeError) as failure:
         training.run()
-    assert isinstance(failure.value.__cause__, Killed)
+    assert isinstance(failure.value.__cause__, KilledError)
     assert len(read_rows(broken / "history.csv")) == 1
     torch.rand(17)  # the generators of the process are elsewhere by now
     train_segmentation(data, broken, resume=True, **settings)

@@ -29,9 +29,9 @@ def test_lists_are_found_beside_the_images(tmp_path: Path) -> None:
 
 
 def test_layouts_are_named(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="'coco'.*cncb, volumes, lesion_slices"):
+    with pytest.raises(UsageError, match=r"'coco'.*cncb, volumes, lesion_slices"):
         labelled_slices("coco", tmp_path)
-    with pytest.raises(UsageError, match="'imagenet'.*covidx, ictcf"):
+    with pytest.raises(UsageError, match=r"'imagenet'.*covidx, ictcf"):
         classified_slices("imagenet", tmp_path)
     with pytest.raises(UsageError, match="lesion_slices takes none"):
         labelled_slices("lesion_slices", tmp_path, "list.txt")

@@ -46,7 +46,7 @@ def test_network_optimizer_schedule_and_counters_come_back(tmp_path: Path) -> No
     assert second.optimizer.param_groups[0]["lr"] == first.optimizer.param_groups[0]["lr"] == 0.1 * 0.5**6
     assert second.scheduler.last_epoch == 6
     assert second.evaluator.state.best_metric_epoch == 2  # type: ignore[union-attr]
-    moments = [list(s.optimizer.state.values())[0]["exp_avg"] for s in (first, second)]
+    moments = [next(iter(s.optimizer.state.values()))["exp_avg"] for s in (first, second)]
     assert torch.equal(*moments)
 
 
@@ -54,7 +54,7 @@ def test_a_run_is_never_written_over_unasked(tmp_path: Path) -> None:
     state = _state(tmp_path)
     state.begin()
     _train(state, 1)
-    with pytest.raises(UsageError, match="There is a run in .* already; go on with it by --resume true"):
+    with pytest.raises(UsageError, match=r"There is a run in .* already; go on with it by --resume true"):
         state.begin()
 
 
