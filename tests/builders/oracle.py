@@ -15,6 +15,7 @@ from builders.dicom import phantom_hu
 from covid_ct_mask_net.labels import SliceClass
 from covid_ct_mask_net.networks.settings import DetectorSettings
 from covid_ct_mask_net.networks.slice_model import SliceOutput
+from covid_ct_mask_net.networks.slice_transform import SliceTransform
 from covid_ct_mask_net.paths import bundle_root
 from covid_ct_mask_net.pipeline import VolumePipeline, load_pipeline
 
@@ -43,9 +44,13 @@ class Oracle(nn.Module):
         super().__init__()
         self.detector = nn.Module()
         self.detector.settings = DetectorSettings()
+        self.classifier = nn.Module()
+        self.classifier.transform = SliceTransform(DetectorSettings())
         self.anchor = nn.Parameter(torch.zeros(1))
 
-    def forward(self, slices: Tensor | Sequence[Tensor]) -> list[SliceOutput]:
+    def forward(
+        self, slices: Tensor | Sequence[Tensor], scales: Sequence[float] | None = None
+    ) -> list[SliceOutput]:
         return [self._look(image[0].numpy()) for image in slices]
 
     def _look(self, image: NDArray[np.float32]) -> SliceOutput:
