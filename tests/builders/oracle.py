@@ -51,6 +51,7 @@ class Oracle(nn.Module):
     def forward(
         self, slices: Tensor | Sequence[Tensor], scales: Sequence[float] | None = None
     ) -> list[SliceOutput]:
+        del scales
         return [self._look(image[0].numpy()) for image in slices]
 
     def _look(self, image: NDArray[np.float32]) -> SliceOutput:
