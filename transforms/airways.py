@@ -15,15 +15,15 @@ _FILL = 0.45
 _LENGTH_MM = 40.0
 
 
-def find_airways(coarse: NDArray[np.float32], air: Mask, steps: tuple[float, ...]) -> Mask:
+def find_airways(coarse: NDArray[np.float32], air: Mask, body: Mask, steps: tuple[float, ...]) -> Mask:
     """Return trachea and main bronchi, followed downwards from the neck until they open into the lungs.
 
     Parameters
     ----------
     coarse : NDArray
         float32 HU, slices [Z, Y, X], inferior to superior.
-    air : NDArray
-        Air inside the body, same shape.
+    air, body : NDArray
+        The body, and the air inside of it, same shape.
     steps : tuple of float
         Spacing in mm in the order of the axes.
 
@@ -34,10 +34,15 @@ def find_airways(coarse: NDArray[np.float32], air: Mask, steps: tuple[float, ...
     """
     gas = (coarse < _GAS_HU) & air
     pixel_mm2 = steps[1] * steps[2]
+    columns = np.flatnonzero(body.any(axis=(0, 1)))
+    if not len(columns):
+        return np.zeros(air.shape, dtype=bool)
+    # Of the body: patients do not always lie in the middle of the image.
+    middle = (columns[0] + columns[-1]) / 2.0
     top = air.shape[0] - 1
     # The trachea is in the upper half of a chest CT.
     for start in range(top, top // 2, -max(1, round(10.0 / steps[0]))):
-        for seed in _candidates(gas[start], pixel_mm2, steps):
+        for seed in _candidates(gas[start], middle, steps):
             run = _follow(gas, start, seed, pixel_mm2)
             if np.count_nonzero(run.any(axis=(1, 2))) * steps[0] >= _LENGTH_MM:
                 # The wall and the partial volume at it go with the lumen.
@@ -46,15 +51,15 @@ def find_airways(coarse: NDArray[np.float32], air: Mask, steps: tuple[float, ...
     return np.zeros(air.shape, dtype=bool)
 
 
-def _candidates(gas: Mask, pixel_mm2: float, steps: tuple[float, ...]) -> list[Mask]:
-    """Return round pockets of gas near the middle of a slice."""
+def _candidates(gas: Mask, middle: float, steps: tuple[float, ...]) -> list[Mask]:
+    """Return round pockets of gas near the middle column of a slice's body."""
     labels, _ = ndimage.label(gas)
-    middle = gas.shape[1] / 2.0
+    pixel_mm2 = steps[1] * steps[2]
     found = []
     for label, box in enumerate(ndimage.find_objects(labels), start=1):
         pocket = labels[box] == label
         area = pocket.sum() * pixel_mm2
-        centre = (box[1].start + box[1].stop) / 2.0
+        centre = (box[1].start + box[1].stop - 1) / 2.0
         if (
             _SMALLEST_MM2 <= area <= _LARGEST_MM2
             and abs(centre - middle) * steps[2] <= _FROM_MIDDLE_MM

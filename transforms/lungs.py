@@ -15,6 +15,7 @@ from scipy import ndimage
 
 from covid_ct_mask_net.geometry import voxel_spacing
 from covid_ct_mask_net.transforms.airways import find_airways
+from covid_ct_mask_net.transforms.opacities import enclosed_opacities, wall_opacities
 
 Mask = NDArray[np.bool_]
 
@@ -35,8 +36,9 @@ class LungSettings:
         Opacities up to about twice this width at the pleura are taken into the lung.
     hole_mm2
         Holes in a slice of a lung up to this area are taken into it.
-    gas_hu
-        Pockets with a lower mean are gas (stomach, bowel, airway), not lung.
+    gas_hu, gas_ml
+        Pockets with a lower mean are gas (stomach, bowel, airway), not lung, unless they are larger than
+        this: emphysema can be as thin as gas.
     least_ml
         Smaller pockets are not lung.
     """
@@ -46,6 +48,7 @@ class LungSettings:
     closing_mm: float = 12.0
     hole_mm2: float = 1500.0
     gas_hu: float = -945.0
+    gas_ml: float = 1000.0
     least_ml: float = 25.0
 
 
@@ -72,17 +75,33 @@ def segment_lungs(
     spacing = voxel_spacing(np.asarray(affine, dtype=np.float64))
     factors = tuple(max(1, round(settings.grid_mm / spacing[axis])) for axis in (0, 1))
     coarse = _coarse(hu, factors)
+    lungs = np.zeros(hu.shape[::-1], dtype=np.uint8).transpose(2, 1, 0)
+    body = _body(coarse)
+    if not body.any():
+        return lungs
+    # Nothing outside of the body matters from here on.
+    rows, columns = _extent(body.any(axis=(0, 2))), _extent(body.any(axis=(0, 1)))
+    inside = tuple(
+        slice(part.start * factor, part.stop * factor)
+        for part, factor in zip((columns, rows), factors, strict=True)
+    )
+    coarse, body = (np.ascontiguousarray(volume[:, rows, columns]) for volume in (coarse, body))
     # Slices first: [Z, Y, X], each slice contiguous.
     steps = (spacing[2], spacing[1] * factors[1], spacing[0] * factors[0])
-    body = _body(coarse)
     air = (coarse < settings.air_hu) & body
-    airways = find_airways(coarse, air, steps)
+    airways = find_airways(coarse, air, body, steps)
     pockets = _lung_pockets(air & ~airways, coarse, steps, settings)
     sides = _sides(pockets, body)
-    if not sides.any():
-        return np.zeros(hu.shape, dtype=np.uint8)
-    closed = _closed(sides, airways, steps, settings)
-    return _outlined(hu, closed, air & (sides > 0), airways, factors, settings)
+    if sides.any():
+        closed = _closed(_with_opacities(sides, coarse, airways, steps), airways, steps, settings)
+        lungs[inside] = _outlined(hu[inside], closed, air & (sides > 0), airways, factors, settings)
+    return lungs
+
+
+def _extent(present: Mask) -> slice:
+    """Return the indices from the first to the last that is present."""
+    indices = np.flatnonzero(present)
+    return slice(int(indices[0]), int(indices[-1]) + 1)
 
 
 def _coarse(hu: NDArray[np.float32], factors: tuple[int, ...]) -> NDArray[np.float32]:
@@ -94,7 +113,11 @@ def _coarse(hu: NDArray[np.float32], factors: tuple[int, ...]) -> NDArray[np.flo
 
 def _body(coarse: NDArray[np.float32]) -> Mask:
     """Return the body without table and outside air: the largest solid, its slices filled."""
-    solid = ndimage.binary_opening(coarse > -400.0, structure=np.ones((1, 3, 3), dtype=bool))
+    solid = (coarse > -400.0).astype(np.uint8)
+    # An opening by 3 x 3, one axis after the other.
+    for filtered in (ndimage.minimum_filter1d, ndimage.maximum_filter1d):
+        for axis in (1, 2):
+            solid = filtered(solid, 3, axis=axis, mode="constant")
     labels, count = ndimage.label(solid)
     if count == 0:
         return np.zeros(coarse.shape, dtype=bool)
@@ -125,7 +148,8 @@ def _lung_pockets(
     voxel_ml = float(np.prod(steps)) / 1000.0
     volumes = np.bincount(labels.ravel(), minlength=count + 1) * voxel_ml
     means = ndimage.mean(coarse, labels, index=np.arange(count + 1))
-    keep = (volumes >= settings.least_ml) & (np.asarray(means) >= settings.gas_hu)
+    dense = (np.asarray(means) >= settings.gas_hu) | (volumes >= settings.gas_ml)
+    keep = (volumes >= settings.least_ml) & dense
     keep[0] = False
     if not keep.any():
         return np.zeros(air.shape, dtype=bool)
@@ -149,21 +173,24 @@ def _sides(pockets: Mask, body: Mask) -> NDArray[np.uint8]:
     if count == 0 or not len(columns):
         return sides
     middle = (columns[0] + columns[-1]) / 2.0
-    for label in range(1, count + 1):
-        pocket = labels == label
+    for label, box in enumerate(ndimage.find_objects(labels), start=1):
+        pocket, inside = labels[box] == label, sides[box]
         # Joined lungs reach far to both sides of the body.
-        profile = pocket.sum(axis=(0, 1))
-        right_share = profile[: int(middle)].sum() / profile.sum()
-        if 0.15 < right_share < 0.85 and (cut := _cut(pocket, middle)) is not None:
-            sides[pocket] = cut[pocket]
+        profile = np.count_nonzero(pocket, axis=(0, 1))
+        position = np.arange(box[2].start, box[2].stop)
+        right_share = profile[position < int(middle)].sum() / profile.sum()
+        if 0.15 < right_share < 0.85:
+            cut = _cut(pocket, middle - box[2].start)
+            inside[pocket] = cut[pocket]
         else:
-            centre = (profile * np.arange(len(profile))).sum() / profile.sum()
-            sides[pocket] = RIGHT if centre < middle else LEFT
+            inside[pocket] = RIGHT if (profile * position).sum() / profile.sum() < middle else LEFT
     return sides
 
 
-def _cut(pocket: Mask, middle: float) -> NDArray[np.uint8] | None:
+def _cut(pocket: Mask, middle: float) -> NDArray[np.uint8]:
     """Split a pocket into a right and a left part: erode until it falls apart, then grow the parts back."""
+    # A frame of no lung, so that what touches the border of the box is eroded there too.
+    pocket = np.pad(pocket, 1)
     core = pocket
     for _ in range(6):
         core = ndimage.binary_erosion(core, structure=np.ones((1, 3, 3), dtype=bool))
@@ -175,16 +202,32 @@ def _cut(pocket: Mask, middle: float) -> NDArray[np.uint8] | None:
         first, second = int(order[0]) + 1, int(order[1]) + 1
         if sizes[second - 1] < 0.2 * sizes[first - 1]:
             continue
-        centres = ndimage.center_of_mass(core, labels, [first, second])
-        right, left = (first, second) if centres[0][2] < centres[1][2] else (second, first)
+        centres = [_mean_column(labels == label) for label in (first, second)]
+        right, left = (first, second) if centres[0] < centres[1] else (second, first)
         seeds = np.zeros(pocket.shape, dtype=np.uint8)
         seeds[labels == right], seeds[labels == left] = RIGHT, LEFT
         nearest = ndimage.distance_transform_edt(seeds == 0, return_distances=False, return_indices=True)
         grown: NDArray[np.uint8] = seeds[tuple(nearest)]
-        return grown
+        return grown[1:-1, 1:-1, 1:-1]
     halves = np.full(pocket.shape, LEFT, dtype=np.uint8)
-    halves[:, :, : int(middle)] = RIGHT
-    return halves
+    halves[:, :, : int(middle) + 1] = RIGHT
+    return halves[1:-1, 1:-1, 1:-1]
+
+
+def _mean_column(mask: Mask) -> float:
+    profile = np.count_nonzero(mask, axis=(0, 1))
+    return float((profile * np.arange(len(profile))).sum() / profile.sum())
+
+
+def _with_opacities(
+    sides: NDArray[np.uint8], coarse: NDArray[np.float32], airways: Mask, steps: tuple[float, ...]
+) -> NDArray[np.uint8]:
+    """Return the lungs with dense opacities inside of them and at the chest wall taken in."""
+    whole = np.where(airways, 0, np.maximum(sides, wall_opacities(sides, coarse, steps)))
+    for side in (RIGHT, LEFT):
+        found = enclosed_opacities(whole == side)
+        whole[found & (whole == 0) & ~airways] = side
+    return whole
 
 
 def _closed(
@@ -192,14 +235,16 @@ def _closed(
 ) -> NDArray[np.uint8]:
     """Return the lungs with vessels, and opacities up to the closing width, taken in."""
     reach = (round(settings.closing_mm / steps[1]), round(settings.closing_mm / steps[2]))
+    largest = settings.hole_mm2 / (steps[1] * steps[2])
     closed = np.zeros(sides.shape, dtype=np.uint8)
-    for side in (RIGHT, LEFT):
-        grown = _close(sides == side, *reach)
-        filled = np.stack(
-            [_fill_small_holes(plane, settings.hole_mm2 / (steps[1] * steps[2])) for plane in grown]
-        )
+    # A closing stays inside the box around what it closes.
+    for side, box in enumerate(ndimage.find_objects(sides, max_label=LEFT), start=RIGHT):
+        if box is None:
+            continue
+        inside, other = closed[box], sides[box] == RIGHT + LEFT - side
+        filled = np.stack([_fill_small_holes(plane, largest) for plane in _close(sides[box] == side, *reach)])
         # The other lung, and what both claim, stays as it was.
-        closed[filled & (closed == 0) & (sides != RIGHT + LEFT - side) & ~airways] = side
+        inside[filled & (inside == 0) & ~other & ~airways[box]] = side
     closed[sides > 0] = sides[sides > 0]
     return closed
 
@@ -242,8 +287,11 @@ def _outlined(
     border[sure | ndimage.binary_dilation(airways, structure=cross)] = 0
     sure_full = _full(np.where(sure, closed, 0).astype(np.uint8), hu.shape, factors)
     border_full = _full(border, hu.shape, factors)
-    near = border_full > 0
-    sure_full[near] = np.where(hu[near] < settings.air_hu, border_full[near], 0)
+    # Slices first, as they lie in memory: indexing the other way is many times slower.
+    lungs, candidates = sure_full.transpose(2, 1, 0), border_full.transpose(2, 1, 0)
+    for plane, candidate, values in zip(lungs, candidates, hu.transpose(2, 1, 0), strict=True):
+        near = candidate > 0
+        plane[near] = np.where(values[near] < settings.air_hu, candidate[near], 0)
     return sure_full
 
 

@@ -1,0 +1,70 @@
+"""The slices that the networks read."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from monai.data import MetaTensor
+
+from covid_ct_mask_net.errors import NotAssessableError
+from covid_ct_mask_net.transforms import ExtractLungSlicesd
+
+# Canonical [X, Y, Z] = [4, 3, 5]: the value tells where a voxel lies.
+X, Y, Z = torch.meshgrid(torch.arange(4.0), torch.arange(3.0), torch.arange(5.0), indexing="ij")
+VOLUME = X + 10 * Y + 100 * Z
+AFFINE = torch.diag(torch.tensor([-2.0, -3.0, 5.0, 1.0], dtype=torch.float64))
+
+
+def _data(*lung_pixels: int) -> dict:
+    """A volume whose slice k has ``lung_pixels[k]`` pixels of lung, of 6 mm2 each."""
+    lungs = torch.zeros(1, 4, 3, 5, dtype=torch.uint8)
+    for k, count in enumerate(lung_pixels):
+        for index in range(count):
+            lungs[0, index // 3, index % 3, k] = 1 + index % 2
+    return {
+        "image": MetaTensor(VOLUME[None].clone(), affine=AFFINE),
+        "lung_mask": MetaTensor(lungs, affine=AFFINE),
+    }
+
+
+def test_slices_with_enough_lung_from_inferior_to_superior() -> None:
+    out = ExtractLungSlicesd(least_area_mm2=18.0)(_data(2, 3, 0, 12, 4))
+    assert out["slice_indices"].tolist() == [1, 3, 4]
+    assert out["slice_indices"].dtype == torch.int64
+    assert out["slices"].shape == (3, 1, 3, 4)
+
+
+def test_rows_run_to_posterior_and_columns_to_the_left() -> None:
+    out = ExtractLungSlicesd(least_area_mm2=6.0)(_data(0, 0, 12, 0, 0))
+    (shown,) = out["slices"][:, 0]
+    for row in range(3):
+        for column in range(4):
+            assert shown[row, column] == column + 10 * row + 200
+
+
+def test_values_are_plain_tensors_in_one_piece_and_the_volume_stays() -> None:
+    data = _data(12, 12, 12, 12, 12)
+    out = ExtractLungSlicesd(least_area_mm2=1.0)(data)
+    assert type(out["slices"]) is torch.Tensor
+    assert out["slices"].is_contiguous()
+    assert out["image"] is data["image"]
+    assert out["slices"].dtype == data["image"].dtype
+
+
+def test_the_area_counts_both_lungs_in_mm2() -> None:
+    """Two pixels of 6 mm2, one of each side."""
+    for least, found in ((12.0, [1]), (12.1, None)):
+        data = _data(0, 2, 0, 0, 0)
+        if found is None:
+            with pytest.raises(NotAssessableError, match="12 mm2 of lung") as caught:
+                ExtractLungSlicesd(least_area_mm2=least)(data)
+            assert caught.value.code == "NOT_CHEST"
+        else:
+            assert ExtractLungSlicesd(least_area_mm2=least)(data)["slice_indices"].tolist() == found
+
+
+def test_keys_are_settings() -> None:
+    data = _data(12, 0, 0, 0, 0)
+    renamed = {"volume": data["image"], "lungs": data["lung_mask"]}
+    out = ExtractLungSlicesd(image_key="volume", mask_key="lungs", least_area_mm2=1.0)(renamed)
+    assert out["slice_indices"].tolist() == [0]
