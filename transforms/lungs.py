@@ -80,12 +80,13 @@ def segment_lungs(
     if not body.any():
         return lungs
     # Nothing outside of the body matters from here on.
-    rows, columns = _extent(body.any(axis=(0, 2))), _extent(body.any(axis=(0, 1)))
+    _, rows, columns = ndimage.find_objects(body.astype(np.uint8))[0]
     inside = tuple(
         slice(part.start * factor, part.stop * factor)
         for part, factor in zip((columns, rows), factors, strict=True)
     )
-    coarse, body = (np.ascontiguousarray(volume[:, rows, columns]) for volume in (coarse, body))
+    coarse = np.ascontiguousarray(coarse[:, rows, columns])
+    body = np.ascontiguousarray(body[:, rows, columns])
     # Slices first: [Z, Y, X], each slice contiguous.
     steps = (spacing[2], spacing[1] * factors[1], spacing[0] * factors[0])
     air = (coarse < settings.air_hu) & body
@@ -96,12 +97,6 @@ def segment_lungs(
         closed = _closed(_with_opacities(sides, coarse, airways, steps), airways, steps, settings)
         lungs[inside] = _outlined(hu[inside], closed, air & (sides > 0), airways, factors, settings)
     return lungs
-
-
-def _extent(present: Mask) -> slice:
-    """Return the indices from the first to the last that is present."""
-    indices = np.flatnonzero(present)
-    return slice(int(indices[0]), int(indices[-1]) + 1)
 
 
 def _coarse(hu: NDArray[np.float32], factors: tuple[int, ...]) -> NDArray[np.float32]:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
-from covid_ct_mask_net.errors import NotAssessableError
+from covid_ct_mask_net.errors import NotAssessableError, UsageError
 from covid_ct_mask_net.transforms import ExtractLungSlicesd
 
 # Canonical [X, Y, Z] = [4, 3, 5]: the value tells where a voxel lies.
@@ -68,3 +68,29 @@ def test_keys_are_settings() -> None:
     renamed = {"volume": data["image"], "lungs": data["lung_mask"]}
     out = ExtractLungSlicesd(image_key="volume", mask_key="lungs", least_area_mm2=1.0)(renamed)
     assert out["slice_indices"].tolist() == [0]
+
+
+def test_slices_may_be_cropped_to_the_lungs_and_say_so() -> None:
+    lungs = torch.zeros(1, 100, 90, 6, dtype=torch.uint8)
+    lungs[0, 40:60, 30:50, 1:5] = 1
+    volume = torch.arange(100 * 90 * 6, dtype=torch.float32).reshape(1, 100, 90, 6)
+    data = {"image": MetaTensor(volume, affine=AFFINE), "lung_mask": MetaTensor(lungs, affine=AFFINE)}
+    whole = ExtractLungSlicesd(least_area_mm2=1.0)(data)
+    cropped = ExtractLungSlicesd(least_area_mm2=1.0, crop="lungs", margin_mm=6.0)(data)
+    box = cropped["slice_crop"]
+    assert cropped["slices"].shape == (4, 1, box.height, box.width)
+    assert box.height % 32 == box.width % 32 == 0
+    # Rows of 3 mm, columns of 2 mm: the margin is 2 rows and 3 columns.
+    assert box.top <= 28
+    assert box.top + box.height >= 52
+    assert box.left <= 37
+    assert box.left + box.width >= 63
+    part = whole["slices"][:, :, box.top : box.top + box.height, box.left : box.left + box.width]
+    assert torch.equal(cropped["slices"], part)
+    assert whole["slice_crop"].height == 90
+    assert whole["slice_crop"].width == 100
+
+
+def test_unknown_crops_are_refused() -> None:
+    with pytest.raises(UsageError, match="none or lungs"):
+        ExtractLungSlicesd(crop="heart")
