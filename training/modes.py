@@ -94,11 +94,11 @@ def freeze_statistics(network: nn.Module) -> None:
         layer.eval()
 
 
-def parameter_counts(network: nn.Module) -> dict[str, int]:
+def parameter_counts(network: nn.Module, trained: Iterable[Parameter]) -> dict[str, int]:
     """Return ``total`` (parameters and buffers, as the paper counts) and ``trainable`` parameters."""
     return {
         "total": sum(tensor.numel() for tensor in network.state_dict().values()),
-        "trainable": sum(p.numel() for p in network.parameters() if p.requires_grad),
+        "trainable": sum(parameter.numel() for parameter in trained),
     }
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -91,19 +91,26 @@ def flat(transforms: Sequence[Any]) -> Compose:
     return composed
 
 
+class KnowsEpoch(Protocol):
+    """A data set whose items depend on the epoch."""
+
+    def set_epoch(self, epoch: int) -> None:
+        """Say which epoch begins, before its loader starts."""
+
+
 class EpochSeeds:
     """Start every epoch of a trainer from its own seeds.
 
     Parameters
     ----------
     seed : int
-    dataset : SeededDataset, optional
+    dataset : KnowsEpoch, optional
         Is told the epoch.
     rank : int
         Process; global generators differ between processes.
     """
 
-    def __init__(self, seed: int, dataset: SeededDataset | None = None, rank: int = 0) -> None:
+    def __init__(self, seed: int, dataset: KnowsEpoch | None = None, rank: int = 0) -> None:
         self.seed = seed
         self.dataset = dataset
         self.rank = rank

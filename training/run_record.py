@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ignite.engine import Engine, Events
+from torch.nn import Parameter
 
 from covid_ct_mask_net import RESEARCH_NOTICE, __version__
 from covid_ct_mask_net.assemble import software_versions
@@ -50,10 +51,11 @@ def segmentation_run(
     training: Sequence[Record],
     validation: Sequence[Record],
     *,
+    trained: Sequence[Parameter],
     seed: int,
     settings: Mapping[str, Any],
 ) -> RunInfo:
-    """Describe the training of a detector, whose trained parameters are marked already.
+    """Describe the training of a detector.
 
     Parameters
     ----------
@@ -61,6 +63,8 @@ def segmentation_run(
     mode : str
         ``heads`` or ``full``.
     training, validation : sequence of dict
+    trained : sequence of Parameter
+        What `modes` chose.
     seed : int
     settings : mapping
         Plain values of the training: epochs, learning rate, start ...
@@ -70,7 +74,7 @@ def segmentation_run(
         mode=mode,
         mask_type=detector.settings.mask_type.value,
         settings={"detector": detector.settings.to_dict(), "training": dict(settings)},
-        parameters=parameter_counts(detector),
+        parameters=parameter_counts(detector, trained),
         data=_hashes(training, validation),
         seed=seed,
         git=git_commit(Path(__file__).parent),
@@ -85,10 +89,11 @@ def classifier_run(
     validation: Sequence[Record],
     *,
     class_names: Sequence[str],
+    trained: Sequence[Parameter],
     seed: int,
     settings: Mapping[str, Any],
 ) -> RunInfo:
-    """Describe the training of a classifier, whose trained parameters are marked already.
+    """Describe the training of a classifier.
 
     Parameters
     ----------
@@ -98,6 +103,8 @@ def classifier_run(
     training, validation : sequence of dict
     class_names : sequence of str
         Slice classes by id; with two, the run is of kind ``binary``.
+    trained : sequence of Parameter
+        What `modes` chose.
     seed : int
     settings : mapping
         Plain values of the training.
@@ -112,7 +119,7 @@ def classifier_run(
             "training": dict(settings),
         },
         class_names=tuple(class_names),
-        parameters=parameter_counts(classifier),
+        parameters=parameter_counts(classifier, trained),
         data=_hashes(training, validation),
         training_patients=tuple(sorted({f"{one[SLICE_CLASS]}/{one[PATIENT]}" for one in training})),
         seed=seed,

@@ -156,12 +156,18 @@ def segmentation_transforms(
     lung_crop : float
         Share of slices that are cropped to their lungs.
     """
+    steps = classification_transforms(augmentation=augmentation, lung_crop=lung_crop)
+    return flat([steps, FromHereAnew(), LesionTargetsd(mask_type, minimum_area)])
+
+
+def classification_transforms(*, augmentation: float = 0.0, lung_crop: float = 0.0) -> Compose:
+    """Return reading and augmentation of slices with classes; parameters as in `segmentation_transforms`."""
     steps: list[Any] = [ReadSliced()]
     if augmentation:
         steps.append(slice_augmentation(augmentation))
     if lung_crop:
         steps.append(RandLungCropd(lung_crop))
-    return flat([*steps, FromHereAnew(), LesionTargetsd(mask_type, minimum_area)])
+    return flat(steps)
 
 
 def _read(

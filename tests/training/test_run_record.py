@@ -28,7 +28,9 @@ def test_a_segmentation_run_says_what_was_trained_on_what(tmp_path: Path) -> Non
     assert detector is not None
     records = labelled_slices("cncb", make_cncb(tmp_path / "data"))
     trained = train_detector(detector, "heads")
-    info = segmentation_run(detector, "heads", records[:4], records[4:], seed=3, settings=SETTINGS)
+    info = segmentation_run(
+        detector, "heads", records[:4], records[4:], trained=trained, seed=3, settings=SETTINGS
+    )
     engine = Engine(lambda *_: None)
     WriteRun(tmp_path / "run", info).attach(engine)
     engine.run([0], max_epochs=1)
@@ -45,14 +47,17 @@ def test_a_classifier_run_lists_its_patients(tmp_path: Path) -> None:
     assert classifier is not None
     root = make_covidx(tmp_path / "data")
     records = classified_slices("covidx", root / "images")
-    train_classifier(classifier, "s")
+    trained = train_classifier(classifier, "s")
     info = classifier_run(
-        classifier, "s", records, [], class_names=("Control", "Common Pneumonia", "COVID-19"), seed=1,
-        settings=SETTINGS,
+        classifier, "s", records, [], class_names=("Control", "Pneumonia", "COVID-19"), trained=trained,
+        seed=1, settings=SETTINGS,
     )  # fmt: skip
     assert info.kind == "classifier"
     assert info.training_patients == ("0/0", "1/100", "2/200")
-    binary = classifier_run(classifier, "s", records, [], class_names=("N", "P"), seed=1, settings=SETTINGS)
+    binary = classifier_run(
+        classifier, "s", records, [], class_names=("N", "P"), trained=[], seed=1, settings=SETTINGS
+    )
+    assert info.parameters["trainable"] == sum(p.numel() for p in classifier.s.parameters())
     assert binary.kind == "binary"
 
 
@@ -62,7 +67,9 @@ def test_epochs_may_grow_when_a_run_goes_on_and_nothing_else(tmp_path: Path) -> 
     records = labelled_slices("cncb", make_cncb(tmp_path / "data"))
 
     def mark(seed: int = 1, **settings: float) -> dict[str, object]:
-        info = segmentation_run(detector, "full", records, [], seed=seed, settings={**SETTINGS, **settings})
+        info = segmentation_run(
+            detector, "full", records, [], trained=[], seed=seed, settings={**SETTINGS, **settings}
+        )
         return fingerprint(info)
 
     assert mark(epochs=3) == mark(epochs=9)

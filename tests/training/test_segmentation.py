@@ -15,7 +15,7 @@ from monai.bundle import ConfigWorkflow
 
 from builders.lesion_data import make_cncb
 from builders.networks import random_slices, small_model
-from builders.training import TINY, train_segmentation, workflow
+from builders.training import SHORT, TINY_DETECTOR, segmentation_workflow, train_segmentation
 from covid_ct_mask_net.checkpoints import load_segmentation
 from covid_ct_mask_net.errors import NotAssessableError
 from covid_ct_mask_net.labels import MaskType
@@ -172,7 +172,7 @@ def test_a_resumed_run_equals_one_that_was_not_interrupted(data: Path, tmp_path:
     }  # fmt: skip
     whole = train_segmentation(data, tmp_path / "whole", **settings)
     broken = tmp_path / "broken"
-    training = workflow("train_segmentation.yaml", data, broken, **settings)
+    training = segmentation_workflow(data, broken, **settings)
     training.initialize()
     trainer = training.parser.get_parsed_content("train#trainer")
 
@@ -220,7 +220,7 @@ def test_a_loss_that_is_no_number_ends_the_run(data: Path, tmp_path: Path) -> No
 
 
 def test_all_properties_of_a_monai_training_are_there(data: Path, tmp_path: Path) -> None:
-    training: ConfigWorkflow = workflow("train_segmentation.yaml", data, tmp_path / "run")
+    training: ConfigWorkflow = segmentation_workflow(data, tmp_path / "run")
     training.initialize()
     assert training.check_properties() == []
     assert isinstance(training.network_def, LesionDetector)
@@ -231,7 +231,9 @@ def test_all_properties_of_a_monai_training_are_there(data: Path, tmp_path: Path
 
 def test_wrong_masks_end_the_command_in_one_sentence(tmp_path: Path) -> None:
     data = make_cncb(tmp_path / "data", patients=3, slices=1, strange_value=True)
-    overrides = [word for name, value in TINY.items() for word in (f"--{name}", str(value))]
+    overrides = [
+        word for name, value in (TINY_DETECTOR | SHORT).items() for word in (f"--{name}", str(value))
+    ]
     done = subprocess.run(
         [
             sys.executable, "-m", "monai.bundle", "run",

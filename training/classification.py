@@ -1,0 +1,100 @@
+"""COVID-CT-Mask-Net inside MONAI's engines: slices or cached rows in, Eq. 2 on their classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from monai.engines import SupervisedTrainer
+from monai.utils.enums import CommonKeys
+from torch import Tensor, nn
+from torch.nn import functional
+
+from covid_ct_mask_net.networks.classifier import CovidCTMaskNet
+from covid_ct_mask_net.training.datasets.records import IMAGE, SLICE_CLASS
+from covid_ct_mask_net.training.lung_crop import WHOLE_SHAPE
+from covid_ct_mask_net.training.row_cache import ROWS
+
+
+class ImageLoss(nn.Module):
+    """Eq. 2: binary cross-entropy with logits against the one-hot class, averaged over slices and classes.
+
+    The paper prints the term of the true class alone; its code has the terms of the other classes, too, and
+    made the published figures.
+    """
+
+    def forward(self, logits: Tensor, classes: Tensor) -> Tensor:
+        """Return the loss of logits (B, classes) and class ids (B,)."""
+        one_hot = functional.one_hot(classes, logits.shape[-1]).to(logits.dtype)
+        return functional.binary_cross_entropy_with_logits(logits, one_hot)
+
+
+class ClassifierTraining(nn.Module):
+    """A classifier as it is trained: ``forward(inputs, scales)`` returns logits (B, classes).
+
+    Parameters
+    ----------
+    classifier : CovidCTMaskNet
+        Its trunk is always in test mode (paper, Algorithm 1), so statistics of batch normalisation are
+        frozen.
+
+    Notes
+    -----
+    Inputs are ranked rows (B, N, 5), which only S reads, or a list of slices (1, H, W) of any sizes.
+    """
+
+    def __init__(self, classifier: CovidCTMaskNet) -> None:
+        super().__init__()
+        self.classifier = classifier
+
+    def forward(self, inputs: Tensor | Sequence[Tensor], scales: Sequence[float] | None = None) -> Tensor:
+        """Return the logits of rows or slices."""
+        if isinstance(inputs, Tensor):
+            return self.classifier.s(inputs)
+        return self.classifier(inputs, scales)
+
+
+class ClassificationTrainer(SupervisedTrainer):
+    """MONAI's trainer with Eq. 2; its output keeps the loss and no graph.
+
+    Parameters are those of `SupervisedTrainer`, without a loss function.
+    """
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(loss_function=ImageLoss(), decollate=False, **arguments)
+
+    def _iteration(self, engine: Any, batchdata: Any) -> dict[str, Any]:
+        output = super()._iteration(engine, batchdata)
+        engine.state.output = {CommonKeys.LOSS: output[CommonKeys.LOSS].detach()}
+        return engine.state.output
+
+
+class PrepareClassification:
+    """Move a list of data dictionaries to the device: MONAI engines' ``prepare_batch``.
+
+    Parameters
+    ----------
+    classifier : CovidCTMaskNet
+        Says at which scale a crop is read: that of the slice that it was cut from.
+    """
+
+    def __init__(self, classifier: CovidCTMaskNet) -> None:
+        self.transform = classifier.transform
+
+    def __call__(
+        self, batch: Sequence[Mapping[str, Any]], device: torch.device, non_blocking: bool, **_: Any
+    ) -> tuple[Tensor | list[Tensor], Tensor, tuple[Any, ...], dict[str, Any]]:
+        """Return inputs, class ids (B,) and the further arguments of `ClassifierTraining.forward`."""
+        classes = torch.tensor([int(item[SLICE_CLASS]) for item in batch], device=device)
+        if all(ROWS in item for item in batch):
+            rows = torch.stack([item[ROWS] for item in batch])
+            return rows.to(device, non_blocking=non_blocking), classes, (), {}
+        images = [item[IMAGE].to(device, non_blocking=non_blocking) for item in batch]
+        scales = None
+        if any(WHOLE_SHAPE in item for item in batch):
+            scales = [
+                self.transform.scale_of(*item.get(WHOLE_SHAPE, image.shape[-2:]))
+                for item, image in zip(batch, images, strict=True)
+            ]
+        return images, classes, (scales,), {}

@@ -1,0 +1,222 @@
+"""Ranked rows of slices, computed once and kept on disk: mode ``s`` then trains in minutes.
+
+S reads N x 5 numbers of a slice, and in mode ``s`` nothing before it changes. Rows are an ``.npy`` file that
+is read without pickle; its name is a hash of everything that they depend on: weights and settings of the
+trunk, precision, augmentation, and the bytes of the images.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.transforms import Compose, Randomizable
+from numpy.lib.format import open_memmap
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
+from tqdm import tqdm
+
+from covid_ct_mask_net.errors import NotAssessableError, OutputError
+from covid_ct_mask_net.networks.classifier import CovidCTMaskNet
+from covid_ct_mask_net.networks.ranked_rows import ROW_WIDTH
+from covid_ct_mask_net.training.datasets.records import FILE, IMAGE, SLICE_CLASS, Record
+from covid_ct_mask_net.training.lung_crop import WHOLE_SHAPE
+from covid_ct_mask_net.training.randomness import SeededDataset
+
+ROWS = "rows"
+_LOGGER = logging.getLogger(__name__)
+
+
+class RowDataset(Dataset):
+    """Rows and classes of slices; with several variants, epochs take turns among them.
+
+    Parameters
+    ----------
+    records : sequence of dict
+    rows : (variants, slices, N, 5)
+        In the order of the records.
+    """
+
+    def __init__(self, records: Sequence[Record], rows: NDArray[np.float32]) -> None:
+        self.data = list(records)
+        self.rows = torch.from_numpy(np.asarray(rows))
+        self.epoch = 1
+
+    def set_epoch(self, epoch: int) -> None:
+        """Say which epoch begins, before its loader starts."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """Return one slice: ``rows`` (N, 5), ``slice_class`` and ``file``."""
+        record = self.data[index]
+        variant = (self.epoch - 1) % len(self.rows)
+        return {
+            ROWS: self.rows[variant, index], SLICE_CLASS: record[SLICE_CLASS], FILE: record[FILE],
+        }  # fmt: skip
+
+
+def slices_or_rows(
+    data: Sequence[Record],
+    transform: Compose,
+    seed: int,
+    cache_rate: float,
+    classifier: CovidCTMaskNet | None,
+    **rows: Any,
+) -> SeededDataset | RowDataset:
+    """Return what a classifier is trained on: slices, or the rows that a fixed trunk makes of them.
+
+    Parameters
+    ----------
+    data : sequence of dict
+    transform : Compose
+    seed : int
+    cache_rate : float
+        Share of slices kept in memory.
+    classifier : CovidCTMaskNet, optional
+        Network whose trunk does not change; without it, slices are returned.
+    **rows
+        Further parameters of `cached_rows`.
+    """
+    slices = SeededDataset(data, transform, seed, cache_rate=0.0 if classifier is not None else cache_rate)
+    return slices if classifier is None else cached_rows(classifier, slices, **rows)
+
+
+def cached_rows(
+    classifier: CovidCTMaskNet,
+    slices: SeededDataset,
+    folder: str | Path,
+    device: torch.device,
+    *,
+    batch_size: int = 8,
+    variants: int = 1,
+    settings: Any = None,
+) -> RowDataset:
+    """Return the rows of slices, from the folder where they are there already.
+
+    Parameters
+    ----------
+    classifier : CovidCTMaskNet
+    slices : SeededDataset
+        Images with classes; its random transforms are drawn anew for each variant.
+    folder : path
+        Where rows are kept. An interrupted computation goes on where it stopped.
+    device : torch.device
+        Where rows are computed.
+    batch_size : int
+        Slices handed to the network at a time; slices may differ in size.
+    variants : int
+        How many augmented versions of each slice; without augmentation one is enough.
+    settings : plain values
+        What else rows depend on: precision, augmentation.
+
+    Raises
+    ------
+    NotAssessableError
+        If the network gives no numbers for a slice; the sentence names it.
+    OutputError
+        If rows cannot be written.
+    """
+    shape = (variants, len(slices), classifier.settings.regions, ROW_WIDTH)
+    if not len(slices):
+        return RowDataset([], np.zeros(shape, dtype=np.float32))
+    key = _key(classifier, slices, variants, settings)
+    path = Path(folder) / f"rows-{key[:32]}.npy"
+    if path.is_file():
+        _LOGGER.info("Rows of %d slices are taken from %s.", len(slices), path.name)
+    else:
+        _compute(classifier.to(device).eval(), slices, path, shape, batch_size)
+    return RowDataset(slices.data, np.load(path, allow_pickle=False))
+
+
+@torch.inference_mode()
+def _compute(
+    classifier: CovidCTMaskNet,
+    slices: SeededDataset,
+    path: Path,
+    shape: tuple[int, ...],
+    batch_size: int,
+) -> None:
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        rows = _opened(partial, shape)
+        flat = rows.reshape(-1, *shape[2:])
+        # Rows that are there are numbers: the file starts out as NaN.
+        left = np.flatnonzero(np.isnan(flat).any(axis=(1, 2)))
+        device = next(classifier.parameters()).device
+        with tqdm(total=len(flat), initial=len(flat) - len(left), desc="rows", unit="slice") as bar:
+            for start in range(0, len(left), batch_size):
+                chosen = left[start : start + batch_size]
+                flat[chosen] = _rows_of(classifier, slices, chosen, device)
+                rows.flush()
+                bar.update(len(chosen))
+        del rows, flat
+        partial.replace(path)
+    except OSError as error:
+        raise OutputError(
+            "ROWS_UNWRITTEN", f"The rows {path} could not be written: {error.strerror}."
+        ) from error
+
+
+def _rows_of(
+    classifier: CovidCTMaskNet, slices: SeededDataset, chosen: NDArray[np.int64], device: torch.device
+) -> NDArray[np.float32]:
+    images, scales = [], []
+    for number in chosen.tolist():
+        variant, index = divmod(number, len(slices))
+        slices.set_epoch(variant + 1)
+        item = slices[index]
+        images.append(item[IMAGE].to(device))
+        scales.append(classifier.transform.scale_of(*item.get(WHOLE_SHAPE, item[IMAGE].shape[-2:])))
+    found = classifier.rows(images, scales).float().cpu().numpy()
+    for number, one in zip(chosen.tolist(), found, strict=True):
+        if not np.isfinite(one).all():
+            name = slices.data[number % len(slices)][FILE]
+            raise NotAssessableError(
+                "MODEL_NON_FINITE", f"The network gave no numbers for {name}; the weights are unusable."
+            )
+    return np.asarray(found, dtype=np.float32)
+
+
+def _opened(partial: Path, shape: tuple[int, ...]) -> np.memmap:
+    """Open what an interrupted computation left, or start a file of NaN."""
+    if partial.is_file():
+        try:
+            rows = open_memmap(partial, mode="r+")
+            if rows.shape == shape:
+                return rows
+        except ValueError:
+            _LOGGER.warning("%s is damaged and is computed anew.", partial.name)
+    rows = open_memmap(partial, mode="w+", dtype=np.float32, shape=shape)
+    rows[:] = np.nan
+    return rows
+
+
+def _key(classifier: CovidCTMaskNet, slices: SeededDataset, variants: int, settings: Any) -> str:
+    digest = hashlib.sha256()
+    drawn = any(isinstance(step, Randomizable) for step in slices.transform.transforms)
+    plain = {
+        "trunk": classifier.detector_settings.to_dict(),
+        "classifier": classifier.settings.to_dict() | {"features": None, "classes": None},
+        "variants": variants, "seed": slices.seed if drawn else None, "settings": settings,
+        "device": next(classifier.parameters()).device.type,
+    }  # fmt: skip
+    digest.update(json.dumps(plain, sort_keys=True).encode())
+    for name, tensor in sorted(classifier.state_dict().items()):
+        if not name.startswith("s."):
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    for record in slices.data:
+        with Path(record[IMAGE]).open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+        digest.update(json.dumps([record.get(name) for name in ("transposed", "volume_slice")]).encode())
+    return digest.hexdigest()
