@@ -1,0 +1,89 @@
+"""What reviewers ask for: levels, calibration, prevalence, robustness, shortcuts."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from builders.run_folders import logits_for, make_classifier_run, records
+from covid_ct_mask_net.errors import UsageError
+from covid_ct_mask_net.training.predictions import write_predictions
+from covid_ct_mask_net.training.runs import Evaluation, Run, read_run
+from covid_ct_mask_net.training.tables import checks
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return make_classifier_run(tmp_path / "run")
+
+
+def _run(folder: Path) -> Run:
+    return read_run(folder)
+
+
+def test_scans_and_patients_are_counted_apart_from_slices(folder: Path) -> None:
+    rows = checks.levels_table([_run(folder)]).rows
+    assert [row[1:3] for row in rows] == [("slices", "60"), ("scans", "12"), ("patients", "12")]
+
+
+def test_temperature_comes_from_validation_and_improves_this_one(folder: Path) -> None:
+    before, after = checks.calibration_table([_run(folder)]).rows
+    assert before[2] == "1.000"
+    assert float(after[2]) != 1
+    assert float(after[3]) < float(before[3])
+    (folder / "predictions-validation.csv").unlink()
+    assert checks.calibration_table([_run(folder)]).rows[1][1] == "no validation predictions"
+
+
+def test_predictive_values_at_the_prevalence_given(folder: Path) -> None:
+    rows = checks.prevalence_table([_run(folder)], [0.9, 0.07, 0.03]).rows
+    tested = {row[2]: float(row[4]) for row in rows if row[1] == "as tested"}
+    given = {row[2]: float(row[4]) for row in rows if row[1] == "as given"}
+    assert given["Common Pneumonia"] < tested["Common Pneumonia"]
+    assert any("No prevalence was given" in note for note in checks.prevalence_table([], None).notes)
+
+
+def test_flip_rate_is_against_the_same_slices(folder: Path) -> None:
+    rows = records()[:30]
+    logits = logits_for(records())[:30]
+    unchanged = np.array(logits)
+    write_predictions(folder, rows, unchanged, "robustness-none")
+    turned = unchanged.copy()
+    turned[:6] = np.roll(turned[:6], 1, axis=1)
+    # In another order, as a shuffled evaluation would write them.
+    order = np.random.default_rng(0).permutation(30)
+    write_predictions(folder, [rows[i] for i in order], turned[order], "robustness-turned")
+    none, some = checks.robustness_table([_run(folder)]).rows
+    assert none[1:3] == ("none", "0.00 (0.00–0.00)")
+    assert none[4] == "+0.00"
+    assert some[1] == "turned"
+    assert some[2].startswith("20.00 (")
+    assert some[-1] == "30"
+
+
+def test_shortcut_controls_are_a_table_of_their_own(folder: Path) -> None:
+    rows = records()
+    write_predictions(folder, rows, np.tile([1.0, 0.0, 0.0], (60, 1)), "control-lungs-erased")
+    (row,) = checks.control_table([_run(folder)]).rows
+    assert row[1] == "lungs-erased"
+    assert row[3].startswith("33.33")
+    assert row[5] == "0.0"
+    assert checks.robustness_table([_run(folder)]).rows == ()
+
+
+def test_changed_slices_that_were_not_tested_are_refused(folder: Path) -> None:
+    rows = [{**records()[0], "file": "another.png"}]
+    write_predictions(folder, rows, [[1.0, 0.0, 0.0]], "robustness-x")
+    with pytest.raises(UsageError, match=r"another\.png is in robustness-x"):
+        checks.robustness_table([_run(folder)])
+
+
+def test_external_tests_are_left_to_their_own_table(folder: Path) -> None:
+    run = _run(folder)
+    info = dataclasses.replace(run.info, evaluations={"test": Evaluation("elsewhere", "external")})
+    table = checks.levels_table([dataclasses.replace(run, info=info)])
+    assert table.rows == ()
+    assert any("No run has the predictions" in note for note in table.notes)

@@ -1,0 +1,140 @@
+"""Tables 4, 5, 7, 8, 9: ours beside the paper's, with nothing mixed and nothing hidden."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from builders.run_folders import make_classifier_run
+from covid_ct_mask_net.labels import SLICE_CLASS_NAMES
+from covid_ct_mask_net.training.predictions import write_predictions
+from covid_ct_mask_net.training.runs import Evaluation, Run, RunInfo, read_run, write_info
+from covid_ct_mask_net.training.tables import classes, published
+from covid_ct_mask_net.training.tables.table import Table
+
+
+def _row(table: Table, *starts: str) -> tuple[str, ...]:
+    found = [row for row in table.rows if all(c.startswith(s) for c, s in zip(row, starts, strict=False))]
+    assert len(found) == 1, (starts, table.rows)
+    return found[0]
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> list[Run]:
+    return [
+        read_run(make_classifier_run(tmp_path / "ours", "s_bn")),
+        read_run(make_classifier_run(tmp_path / "whole-slice", "full", model="resnet50")),
+        read_run(make_classifier_run(tmp_path / "fine-tuned", "full", binary=True)),
+    ]
+
+
+def _published_run(folder: Path) -> Run:
+    """A run whose predictions have exactly the confusion matrix of the original's README."""
+    matrix = published.README_CONFUSION["merge"]
+    rows, logits = [], []
+    for true in range(3):
+        guesses = np.repeat(np.arange(3), matrix[true])
+        for index, guess in enumerate(guesses):
+            patient = str(index % 97)
+            rows.append(
+                {"file": f"{true}_{patient}_1_{index:04d}.png", "patient": patient, "scan": "1",
+                 "slice": index, "slice_class": true}
+            )  # fmt: skip
+            logits.append(np.eye(3)[guess])
+    info = RunInfo(kind="classifier", mode="s_bn", evaluations={"test": Evaluation("COVIDx-CT v1 test")})
+    write_info(folder, info)
+    write_predictions(folder, rows, logits)
+    return read_run(folder)
+
+
+def test_table_4_gives_the_published_figures_for_the_published_predictions(tmp_path: Path) -> None:
+    table = classes.table_4([_published_run(tmp_path / "readme")])
+    ours = _row(table, "S + batch normalisation", "readme: covid")
+    assert ours[2].startswith("97.74 (")
+    assert ours[5].startswith("96.33 (")
+    assert ours[6].startswith("96.34 (")
+    assert ours[7:] == ("21,191", "291")
+    difference = _row(table, "S + batch normalisation", "readme: difference")
+    assert difference[5] == "+4.67 *differs*"
+    assert not [note for note in table.notes if "does not reproduce" in note]
+
+
+def test_table_4_names_what_is_missing_misprinted_and_not_comparable(runs: list[Run]) -> None:
+    table = classes.table_4(runs)
+    assert table.columns[2:5] == tuple(f"{name}: sensitivity [PPV]" for name in SLICE_CLASS_NAMES)
+    assert _row(table, "only S", "paper")[2:7] == ("82.37", "71.13", "76.30", "77.20", "77.30")
+    assert _row(table, "only S", "not run")[2:] == ("–",) * 7
+    assert "(other slices)" in _row(table, "S + batch normalisation", "ours: difference")[2]
+    assert any("91.10 is a misprint" in note for note in table.notes)
+    assert any("on 60 slices" in note and "does not reproduce" in note for note in table.notes)
+    # The baseline is not a mode of the network.
+    assert not [row for row in table.rows if "whole-slice" in row[1]]
+
+
+def test_table_5_has_baselines_and_citations_apart(runs: list[Run]) -> None:
+    table = classes.table_5(runs)
+    sources = {row[0]: row[1] for row in table.rows}
+    assert (
+        sources["whole-slice: resnet50"] == sources["ours: covid-ct-mask-net s_bn (both)"] == "this project"
+    )
+    assert "Radiology" in sources["COVNet"]
+    assert any("not comparable" in note for note in table.notes)
+    empty = classes.table_5([])
+    assert any("No baseline was run" in note for note in empty.notes)
+    assert any("No classifier" in note for note in empty.notes)
+
+
+def test_table_5_says_when_a_baseline_saw_other_slices(tmp_path: Path) -> None:
+    runs = []
+    for name, model, digest in (("ours", "covid-ct-mask-net", "a"), ("theirs", "resnet18", "b")):
+        folder = make_classifier_run(tmp_path / name, "full", model=model)
+        info = read_run(folder).info
+        evaluations = {"test": Evaluation("COVIDx-CT v1 test", data_hash=digest)}
+        write_info(folder, dataclasses.replace(info, evaluations=evaluations))
+        runs.append(read_run(folder))
+    assert any("theirs: resnet18 was tested on other slices" in n for n in classes.table_5(runs).notes)
+
+
+def test_table_7_has_both_readings(runs: list[Run]) -> None:
+    table = classes.table_7(runs)
+    everything = _row(table, "S + batch normalisation", "ours: covid-ct-mask-net s_bn (both), all")
+    disjoint = _row(table, "S + batch normalisation", "ours: covid-ct-mask-net s_bn (both), patient-disjoint")
+    # 3 of 12 patients were trained on, 5 slices each.
+    assert everything[-3:] == ("60", "12", "25.0")
+    assert disjoint[-3:] == ("45", "9", "0.0")
+    assert _row(table, "S + batch normalisation", "paper")[-3:] == ("58,782", "–", "95.0")
+    assert any("not an independent test" in note for note in table.notes)
+
+
+def test_table_7_without_training_patients_says_so(runs: list[Run]) -> None:
+    info = dataclasses.replace(runs[0].info, training_patients=())
+    table = classes.table_7([dataclasses.replace(runs[0], info=info)])
+    assert any("overlap cannot be told" in note for note in table.notes)
+    everyone = tuple(f"{patient % 3}/{patient}" for patient in range(12))
+    info = dataclasses.replace(runs[0].info, training_patients=everyone)
+    table = classes.table_7([dataclasses.replace(runs[0], info=info)])
+    assert any("no left-out slice of a patient" in note for note in table.notes)
+    assert _row(table, "S + batch normalisation", "ours")[-1] == "100.0"
+
+
+def test_tables_8_and_9_are_of_two_classes(runs: list[Run]) -> None:
+    sizes = classes.table_8(runs)
+    assert ("paper", "test", "9,275", "3,701", "12,976") in sizes.rows
+    assert _row(sizes, "fine-tuned", "test")[2:] == ("30", "30", "60")
+    table = classes.table_9(runs)
+    assert _row(table, "full model", "paper")[2:6] == ("87.27", "91.31", "–", "88.91")
+    assert _row(table, "full model", "fine-tuned: covid")[6] == "60"
+    assert any("No two-class run" in note for note in classes.table_8([]).notes)
+
+
+def test_external_evaluations_stand_alone(runs: list[Run]) -> None:
+    evaluations = {"test": Evaluation("another hospital", "external")}
+    external = dataclasses.replace(runs[0], info=dataclasses.replace(runs[0].info, evaluations=evaluations))
+    table = classes.external_table([external, *runs[1:]])
+    assert [row[1] for row in table.rows] == ["another hospital (test)"]
+    assert _row(classes.table_4([external]), "S + batch normalisation", "not run")
+    assert not [row for row in classes.table_5([external]).rows if row[1] == "this project"]
+    assert classes.external_table(runs).rows == ()

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from builders.run_folders import make_classifier_run
+from covid_ct_mask_net.errors import UsageError
+from covid_ct_mask_net.training.runs import Evaluation, read_run
+from covid_ct_mask_net.training.tables.measured import (
+    answers,
+    measure,
+    of_mode,
+    owners,
+    run_label,
+    with_predictions,
+)
+
+
+def test_figures_come_from_predictions(tmp_path: Path) -> None:
+    run = read_run(make_classifier_run(tmp_path / "seed-1"))
+    one = measure(run, "test")
+    predictions = run.predictions["test"]
+    assert one.count == 60
+    assert one.intervals.accuracy.estimate == np.mean(predictions.predicted == predictions.true)
+    assert np.trace(one.confusion) / 60 == one.intervals.accuracy.estimate
+    assert (one.label, one.external) == ("seed-1: covid-ct-mask-net s_bn (both)", False)
+    assert measure(run, "test", "scans").count == 12
+    assert measure(run, "test", chosen=predictions.true == 2).count == 20
+
+
+def test_an_evaluation_that_is_not_described_keeps_its_name(tmp_path: Path) -> None:
+    run = read_run(make_classifier_run(tmp_path / "run"))
+    assert measure(run, "validation").evaluation == Evaluation("validation")
+
+
+def test_patient_numbers_count_within_a_class(tmp_path: Path) -> None:
+    predictions = read_run(make_classifier_run(tmp_path / "run")).predictions["test"]
+    assert owners(predictions)[:1] == ["0/0"]
+    with pytest.raises(UsageError, match="slices, scans, patients"):
+        answers(predictions, "lungs")
+
+
+def test_runs_are_chosen_by_kind_model_and_mode(tmp_path: Path) -> None:
+    runs = [
+        read_run(make_classifier_run(tmp_path / "s", "s")),
+        read_run(make_classifier_run(tmp_path / "r", "full", model="resnet50")),
+        read_run(make_classifier_run(tmp_path / "b", binary=True)),
+    ]
+    assert [run_label(run) for run in with_predictions(runs, "test", "classifier")] == [
+        "s: covid-ct-mask-net s (both)"
+    ]
+    assert with_predictions(runs, "test", "classifier", baselines=True) == [runs[1]]
+    assert with_predictions(runs, "elsewhere", "binary") == []
+    assert of_mode(runs, "full") == [runs[1]]

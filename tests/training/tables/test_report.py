@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from builders.run_folders import make_classifier_run, make_segmentation_run
+from builders.samples import add_samples
+from covid_ct_mask_net.errors import UsageError
+from covid_ct_mask_net.training.tables.report import ReportOptions, all_tables, read_runs, write_report
+
+TABLES = {f"table-{number}" for number in range(1, 10)}
+
+
+def test_every_table_is_there_even_without_runs() -> None:
+    names = {table.name for table in all_tables([], ReportOptions())}
+    assert names >= TABLES
+    assert names - TABLES == {
+        "external", "levels", "calibration", "prevalence", "robustness", "controls",
+    }  # fmt: skip
+
+
+def test_the_index_shows_every_table_and_figure_once(tmp_path: Path) -> None:
+    make_classifier_run(tmp_path / "runs" / "cls")
+    add_samples(make_segmentation_run(tmp_path / "runs" / "seg"))
+    files = write_report(read_runs([tmp_path / "runs"]), tmp_path / "out", ReportOptions())
+    index = files[0].read_text()
+    linked = re.findall(r"\]\(([^)]+\.png)\)", index)
+    written = sorted(path.name for path in files if path.suffix == ".png")
+    assert sorted(linked) == written
+    assert written == [
+        "confusion-cls.png", "curves-cls.png", "curves-seg.png", "figure-1-seg.png", "figure-2-seg.png",
+        "figure-6-seg.png", "logits-seg.png", "reliability-cls.png",
+    ]  # fmt: skip
+    for number in range(1, 10):
+        assert index.count(f"## Table {number}:") == 1
+    assert "Research use only" in index
+    assert "Mask and class logits, cls: covid-ct-mask-net s_bn (both): nothing for it" in index
+
+
+def test_figures_may_be_left_out(tmp_path: Path) -> None:
+    runs = read_runs([make_classifier_run(tmp_path / "cls")])
+    files = write_report(runs, tmp_path / "out", ReportOptions(figures=False))
+    assert not [path for path in files if path.suffix == ".png"]
+    assert "No figures were drawn." in files[0].read_text()
+
+
+def test_folders_of_runs_are_opened_and_names_told_apart(tmp_path: Path) -> None:
+    make_classifier_run(tmp_path / "a" / "seed-1")
+    make_classifier_run(tmp_path / "a" / "seed-2")
+    make_classifier_run(tmp_path / "b" / "seed-1")
+    assert [run.folder.name for run in read_runs([tmp_path / "a"])] == ["seed-1", "seed-2"]
+    # The same run named twice is one run.
+    assert len(read_runs([tmp_path / "a", tmp_path / "a" / "seed-1"])) == 2
+    with pytest.raises(UsageError, match="Two run folders are called seed-1"):
+        read_runs([tmp_path / "a", tmp_path / "b"])
+    with pytest.raises(UsageError, match=r"run\.json is missing"):
+        read_runs([tmp_path])

@@ -1,0 +1,1 @@
+"""Tables and figures of the paper from run folders: ours beside what was published."""

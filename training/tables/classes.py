@@ -1,0 +1,314 @@
+"""Tables of slice classes: 4 (COVIDx-CT), 5 (comparison), 7 (left out), 8, 9 (iCTCF), and external ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from covid_ct_mask_net.labels import SLICE_CLASS_NAMES
+from covid_ct_mask_net.training.datasets.ictcf import BINARY_CLASS_NAMES
+from covid_ct_mask_net.training.metrics.bootstrap import Interval
+from covid_ct_mask_net.training.metrics.classification import figures
+from covid_ct_mask_net.training.runs import Run
+from covid_ct_mask_net.training.tables import published
+from covid_ct_mask_net.training.tables.literature import CITATIONS, NOT_COMPARABLE
+from covid_ct_mask_net.training.tables.measured import (
+    Measured,
+    measure,
+    of_mode,
+    owners,
+    run_label,
+    with_predictions,
+)
+from covid_ct_mask_net.training.tables.published import MODE_NAMES, PublishedResult
+from covid_ct_mask_net.training.tables.table import (
+    MISSING,
+    Table,
+    compared,
+    percent,
+    percent_interval,
+)
+
+MODES = ("s", "s_bn", "full")
+INTERVALS = (
+    "Figures are percentages with 95 % intervals from resampling patients (2,000 resamples); PPV stands in "
+    "brackets. *differs* marks a published figure that lies outside our interval."
+)
+NOT_RUN = "not run"
+
+
+def table_4(runs: Sequence[Run]) -> Table:
+    """Return Table 4: COVIDx-CT v1 test by what was trained."""
+    ours = [run for run in with_predictions(runs, "test", "classifier") if not _external(run, "test")]
+    rows: list[tuple[str, ...]] = []
+    notes = [INTERVALS, *published.TABLE_4_NOTES]
+    for mode in MODES:
+        rows.append(_published_row(MODE_NAMES[mode], "paper", published.TABLE_4[mode], SLICE_CLASS_NAMES))
+        if mode == "s_bn":
+            rows += _matrix_rows()
+        found = [measure(run, "test") for run in of_mode(ours, mode)]
+        rows += _own_rows(MODE_NAMES[mode], found, published.TABLE_4[mode], SLICE_CLASS_NAMES)
+        notes += _size_notes(found, published.TEST_SLICES)
+    return Table(
+        "table-4",
+        "Table 4: slice classes on the COVIDx-CT v1 test list",
+        _columns(SLICE_CLASS_NAMES),
+        tuple(rows),
+        tuple(notes),
+    )
+
+
+def table_5(runs: Sequence[Run]) -> Table:
+    """Return Table 5: ours, baselines of the same harness, and the paper's literature rows as citations."""
+    rows = []
+    notes = [
+        "Rows of this project come from one harness: same splits, same epochs, same metrics.",
+        INTERVALS,
+        NOT_COMPARABLE,
+    ]
+    ours = with_predictions(runs, "test", "classifier")
+    baselines = with_predictions(runs, "test", "classifier", baselines=True)
+    hashes = {run.info.evaluations["test"].data_hash for run in ours if "test" in run.info.evaluations}
+    for run in [*ours, *baselines]:
+        if _external(run, "test"):
+            continue
+        one = measure(run, "test")
+        figures_of = one.intervals
+        rows.append(
+            (
+                run_label(run), "this project", f"{one.count:,} slices, {figures_of.patients:,} patients",
+                f"accuracy {percent_interval(figures_of.accuracy)}; "
+                f"COVID-19 {percent_interval(figures_of.sensitivity[-1])}; "
+                f"weighted F1 {percent_interval(figures_of.weighted_f1)}",
+                "",
+            )
+        )  # fmt: skip
+        if run in baselines and ours and one.evaluation.data_hash not in hashes:
+            notes.append(f"{run_label(run)} was tested on other slices than ours: not a comparison.")
+    if not ours:
+        notes.append("No classifier of this project was evaluated on test slices.")
+    if not baselines:
+        notes.append("No baseline was run: resnet50, resnet18, densenet121 and light-cnn are missing.")
+    paper = published.TABLE_4["s_bn"]
+    rows.append(
+        (
+            "COVID-CT-Mask-Net, S + batch normalisation", "the paper", f"{published.TEST_SLICES:,} slices",
+            f"accuracy {percent(paper.accuracy)}; COVID-19 {percent(paper.sensitivity[-1])}; "
+            f"weighted F1 {percent(paper.weighted_f1)}",
+            "as printed",
+        )
+    )  # fmt: skip
+    rows += [(one.name, one.source, one.test, one.figures, one.caution) for one in CITATIONS]
+    columns = ("model", "source", "tested on", "figures", "caution")
+    return Table("table-5", "Table 5: comparison", columns, tuple(rows), tuple(notes))
+
+
+def table_7(runs: Sequence[Run]) -> Table:
+    """Return Table 7: left-out training slices, in the paper's reading and without the training patients."""
+    ours = with_predictions(runs, "left_out", "classifier")
+    notes = [
+        INTERVALS,
+        "The paper's 58,782 left-out slices are not an independent test: 95.0 % of them are of the 608 "
+        "patients that were trained on, 89.7 % of the same scans. Only 2,962 slices of 256 patients (181 "
+        "Control, 1,687 Common Pneumonia, 1,094 COVID-19) are of other patients.",
+        f"The paper prints {percent(published.TABLE_7['s_bn'].accuracy)} % overall for S + batch "
+        "normalisation; its own class sensitivities give "
+        f"{percent(published.TABLE_7_RECOMPUTED_ACCURACY)} %. Class sensitivities of the paper are not repeated here.",
+    ]
+    rows: list[tuple[str, ...]] = []
+    for mode in MODES:
+        if mode in published.TABLE_7:
+            printed = _published_row(MODE_NAMES[mode], "paper", published.TABLE_7[mode], SLICE_CLASS_NAMES)
+            rows.append((*printed[:-2], f"{published.LEFT_OUT_SLICES:,}", MISSING, "95.0"))
+        for run in of_mode(ours, mode):
+            rows += _left_out_rows(run, notes)
+        if not of_mode(ours, mode):
+            rows.append((MODE_NAMES[mode], NOT_RUN, *[MISSING] * 8))
+    columns = (*_columns(SLICE_CLASS_NAMES), "of training patients, %")
+    return Table(
+        "table-7", "Table 7: slices left out of the training sample", columns, tuple(rows), tuple(notes)
+    )
+
+
+def table_8(runs: Sequence[Run]) -> Table:
+    """Return Table 8: sizes of the iCTCF split."""
+    negative, covid = (published.ICTCF_TEST[name] for name in BINARY_CLASS_NAMES)
+    rows = [
+        ("paper", "test", f"{negative:,}", f"{covid:,}", f"{negative + covid:,}"),
+        ("paper", "training and validation", "300", "300", "600"),
+    ]
+    notes = []
+    ours = with_predictions(runs, "test", "binary")
+    for run in ours:
+        for name, predictions in sorted(run.predictions.items()):
+            counts = np.bincount(predictions.true, minlength=2)
+            rows.append((run_label(run), name, *(f"{n:,}" for n in counts), f"{counts.sum():,}"))
+    if not ours:
+        notes.append("No two-class run was evaluated; only the paper's numbers are shown.")
+    return Table(
+        "table-8",
+        "Table 8: iCTCF-CT split",
+        ("source", "split", *BINARY_CLASS_NAMES, "slices"),
+        tuple(rows),
+        tuple(notes),
+    )
+
+
+def table_9(runs: Sequence[Run]) -> Table:
+    """Return Table 9: two classes after ten epochs of fine-tuning on iCTCF-CT."""
+    ours = with_predictions(runs, "test", "binary")
+    rows: list[tuple[str, ...]] = []
+    notes = [
+        INTERVALS,
+        "The paper's third figure is taken as the class-weighted F1: its sensitivities give 83.1, 92.3 and "
+        "88.7 %.",
+        "Fine-tuning makes this an internal test of the collection that was fine-tuned on.",
+    ]
+    for mode in MODES:
+        paper = published.TABLE_9[mode]
+        rows.append(_published_row(MODE_NAMES[mode], "paper", paper, BINARY_CLASS_NAMES))
+        found = [measure(run, "test") for run in of_mode(ours, mode)]
+        rows += _own_rows(MODE_NAMES[mode], found, paper, BINARY_CLASS_NAMES)
+        notes += _size_notes(found, sum(published.ICTCF_TEST.values()))
+    return Table(
+        "table-9",
+        "Table 9: slice classes on the iCTCF-CT test slices",
+        _columns(BINARY_CLASS_NAMES),
+        tuple(rows),
+        tuple(notes),
+    )
+
+
+def external_table(runs: Sequence[Run]) -> Table:
+    """Return the evaluations on other collections, which no internal row stands beside."""
+    found = [
+        (measure(run, name), name) for run in runs for name in sorted(run.predictions) if _external(run, name)
+    ]
+    rows = []
+    for one, name in found:
+        classes = "; ".join(
+            f"{label} {percent_interval(sensitivity)}"
+            for label, sensitivity in zip(one.run.info.class_names, one.intervals.sensitivity, strict=True)
+        )
+        rows.append(
+            (
+                one.label, f"{one.evaluation.dataset} ({name})", classes,
+                percent_interval(one.intervals.accuracy), percent_interval(one.intervals.weighted_f1),
+                f"{one.count:,}", f"{one.intervals.patients:,}",
+            )
+        )  # fmt: skip
+    notes = [INTERVALS] if found else ["No run was evaluated on a collection that it was not trained on."]
+    columns = ("run", "data set", "sensitivity", "accuracy", "weighted F1", "slices", "patients")
+    return Table(
+        "external",
+        "External evaluations (never mixed with internal ones)",
+        columns,
+        tuple(rows),
+        tuple(notes),
+    )
+
+
+def _columns(names: Sequence[str]) -> tuple[str, ...]:
+    return ("trained", "source", *(f"{n}: sensitivity [PPV]" for n in names), "accuracy", "weighted F1",
+            "slices", "patients")  # fmt: skip
+
+
+def _published_row(what: str, source: str, result: PublishedResult, names: Sequence[str]) -> tuple[str, ...]:
+    classes = [percent(value) for value in result.sensitivity]
+    return (
+        what, source, *classes, percent(result.accuracy), percent(result.weighted_f1),
+        f"{_published_count(names):,}", MISSING,
+    )  # fmt: skip
+
+
+def _published_count(names: Sequence[str]) -> int:
+    return (
+        published.TEST_SLICES if len(names) == len(SLICE_CLASS_NAMES) else sum(published.ICTCF_TEST.values())
+    )
+
+
+def _matrix_rows() -> list[tuple[str, ...]]:
+    """Return rows of the confusion matrices in the original's README, which have no table in the paper."""
+    matrices: Mapping[str, published.Confusion] = {
+        "first README": published.README_FIRST_CONFUSION,
+        "README, both lesions": published.README_CONFUSION["both"],
+        "README, merged lesions": published.README_CONFUSION["merge"],
+    }
+    rows = []
+    for source, matrix in matrices.items():
+        of = figures(matrix)
+        classes = [f"{percent(s)} [{percent(p)}]" for s, p in zip(of.sensitivity, of.ppv, strict=True)]
+        count = int(np.sum(matrix))
+        rows.append(
+            (MODE_NAMES["s_bn"], source, *classes, percent(of.accuracy), percent(of.weighted_f1),
+             f"{count:,}", MISSING)
+        )  # fmt: skip
+    return rows
+
+
+def _own_rows(
+    what: str, found: Sequence[Measured], paper: PublishedResult, names: Sequence[str]
+) -> list[tuple[str, ...]]:
+    expected = _published_count(names)
+    if not found:
+        return [(what, NOT_RUN, *[MISSING] * (len(names) + 4))]
+    rows = []
+    for one in found:
+        rows.append((what, one.label, *_cells(one)))
+        same = one.count == expected
+        differences = [
+            compared(ours, theirs, same)
+            for ours, theirs in zip(one.intervals.sensitivity, paper.sensitivity, strict=True)
+        ]
+        rows.append(
+            (
+                what, f"{one.run.folder.name}: difference, points", *differences,
+                compared(one.intervals.accuracy, paper.accuracy, same),
+                compared(one.intervals.weighted_f1, paper.weighted_f1, same), "", "",
+            )
+        )  # fmt: skip
+    return rows
+
+
+def _cells(one: Measured) -> tuple[str, ...]:
+    def both(sensitivity: Interval, ppv: Interval) -> str:
+        return f"{percent_interval(sensitivity)} [{percent_interval(ppv)}]"
+
+    of = one.intervals
+    classes = [both(s, p) for s, p in zip(of.sensitivity, of.ppv, strict=True)]
+    return (
+        *classes, percent_interval(of.accuracy), percent_interval(of.weighted_f1),
+        f"{one.count:,}", f"{of.patients:,}",
+    )  # fmt: skip
+
+
+def _left_out_rows(run: Run, notes: list[str]) -> list[tuple[str, ...]]:
+    what = MODE_NAMES[run.info.mode]
+    whole = measure(run, "left_out")
+    trained_on = set(run.info.training_patients)
+    if not trained_on:
+        notes.append(f"{run_label(run)} does not state its training patients: overlap cannot be told.")
+        return [(what, f"{run_label(run)}, all", *_cells(whole), MISSING)]
+    disjoint = np.array([owner not in trained_on for owner in owners(run.predictions["left_out"])])
+    overlap = percent(float(1 - disjoint.mean()), 1)
+    rows = [(what, f"{run_label(run)}, all (the paper's reading)", *_cells(whole), overlap)]
+    if disjoint.any():
+        part = measure(run, "left_out", chosen=disjoint)
+        rows.append((what, f"{run_label(run)}, patient-disjoint", *_cells(part), "0.0"))
+    else:
+        notes.append(f"{run_label(run)} has no left-out slice of a patient that it was not trained on.")
+    return rows
+
+
+def _size_notes(found: Sequence[Measured], expected: int) -> list[str]:
+    return [
+        f"{one.label} was tested on {one.count:,} slices ({one.evaluation.dataset}), not on the paper's "
+        f"{expected:,}: it does not reproduce the published figures, and differences say nothing."
+        for one in found
+        if one.count != expected
+    ]
+
+
+def _external(run: Run, name: str) -> bool:
+    return name in run.info.evaluations and run.info.evaluations[name].source == "external"

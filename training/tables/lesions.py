@@ -1,0 +1,81 @@
+"""Table 6: average precision of lesion detection, COCO's and the original's, each under its own name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from covid_ct_mask_net.training.runs import Run
+from covid_ct_mask_net.training.tables import published
+from covid_ct_mask_net.training.tables.measured import run_label
+from covid_ct_mask_net.training.tables.published import MODE_NAMES
+from covid_ct_mask_net.training.tables.table import MISSING, Table, number
+
+_KEYS = ("ap50", "ap75", "ap")
+_DEFINITIONS = {
+    "original_image_ap": "original AP (mean over slices)",
+    "coco_mask": "COCO, masks",
+    "coco_box": "COCO, boxes",
+}
+
+
+def table_6(runs: Sequence[Run]) -> Table:
+    """Return Table 6, with class AP and Dice of our runs below it as notes."""
+    ours = [run for run in runs if run.info.kind == "segmentation"]
+    rows: list[tuple[str, ...]] = []
+    notes = list(published.TABLE_6_NOTES)
+    for mode in ("heads", "full"):
+        paper = published.TABLE_6[mode]
+        rows.append(
+            (MODE_NAMES[mode], "paper", _DEFINITIONS["original_image_ap"], *(number(v) for v in paper), "100")
+        )
+        found = [run for run in ours if run.info.mode == mode and _evaluations(run)]
+        for run in found:
+            rows += _rows(run, notes)
+        if not found:
+            rows.append((MODE_NAMES[mode], "not run", *[MISSING] * 5))
+    columns = ("trained", "source", "definition", "AP@0.5", "AP@0.75", "AP@[0.5:0.95]", "slices")
+    return Table("table-6", "Table 6: average precision of lesions", columns, tuple(rows), tuple(notes))
+
+
+def _differences(run: Run, figures: Mapping[str, Any]) -> list[str]:
+    same = figures["slices"] == published.SEGMENTATION_TEST_SLICES
+    pairs = zip(_KEYS, published.TABLE_6[run.info.mode], strict=True)
+    return [
+        f"{figures['original_image_ap'][key] - printed:+.3f}" + ("" if same else " (other slices)")
+        for key, printed in pairs
+    ]
+
+
+def _evaluations(run: Run) -> dict[str, Mapping[str, Any]]:
+    return {name: one for name, one in run.metrics.items() if isinstance(one, dict) and "coco_mask" in one}
+
+
+def _rows(run: Run, notes: list[str]) -> list[tuple[str, ...]]:
+    rows = []
+    for name, figures in _evaluations(run).items():
+        source = run_label(run) if name == "test" else f"{run_label(run)}, {name}"
+        for key, definition in _DEFINITIONS.items():
+            values = [number(figures[key].get(one)) for one in _KEYS]
+            what = MODE_NAMES[run.info.mode]
+            rows.append((what, source, definition, *values, f"{figures['slices']:,}"))
+            if key == "original_image_ap" and name == "test":
+                rows.append(
+                    (what, f"{run.folder.name}: difference", definition, *_differences(run, figures), "")
+                )
+        classes = figures["coco_mask"].get("by_class50", {})
+        dice = figures.get("lesion_dice", {}).get("dice", {})
+        if classes or dice:
+            notes.append(
+                f"{source}: COCO mask AP@0.5 by class "
+                + (", ".join(f"{label} {number(value)}" for label, value in classes.items()) or MISSING)
+                + "; Dice of pixels from score 0.5 "
+                + (", ".join(f"{label} {number(value)}" for label, value in dice.items()) or MISSING)
+                + "."
+            )
+        if name == "test" and figures["slices"] != published.SEGMENTATION_TEST_SLICES:
+            notes.append(
+                f"{source} was evaluated on {figures['slices']:,} slices, not on the paper's 100: it does "
+                "not reproduce the published figures."
+            )
+    return rows
