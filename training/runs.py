@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import shutil
 import subprocess
 from collections.abc import Mapping
@@ -155,8 +156,34 @@ def write_info(folder: Path, info: RunInfo) -> Path:
 
 
 def write_metrics(folder: Path, metrics: Mapping[str, Any]) -> Path:
-    """Write ``metrics.json``, by name of the evaluation."""
-    return write_text(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+    """Write ``metrics.json``, by name of the evaluation; figures that do not exist are null."""
+    return write_text(
+        folder / "metrics.json", json.dumps(_finite(metrics), indent=2, allow_nan=False) + "\n"
+    )
+
+
+def add_evaluation(
+    folder: Path, name: str, evaluation: Evaluation, figures: Mapping[str, Any], described: RunInfo
+) -> None:
+    """Note an evaluation in ``run.json`` and ``metrics.json``, replacing an earlier one of that name.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Run folder; of a training, or new where imported weights are evaluated.
+    name : str
+    evaluation : Evaluation
+    figures : mapping
+        For ``metrics.json``.
+    described : RunInfo
+        Written where the folder has no ``run.json`` yet.
+    """
+    path = folder / "run.json"
+    info = _info(path) if path.is_file() else described
+    write_info(folder, dataclasses.replace(info, evaluations={**info.evaluations, name: evaluation}))
+    metrics_path = folder / "metrics.json"
+    metrics = read_json(metrics_path) if metrics_path.is_file() else {}
+    write_metrics(folder, {**metrics, name: figures})
 
 
 def append_history(folder: Path, row: Mapping[str, float]) -> Path:
@@ -238,6 +265,15 @@ def _info(path: Path) -> RunInfo:
         return RunInfo(**values)
     except TypeError as error:
         raise RefusedInputError("RUN_SCHEMA", f"{path} cannot be understood: {error}.") from error
+
+
+def _finite(value: Any) -> Any:
+    """Return plain values with null in place of NaN, which JSON does not have."""
+    if isinstance(value, Mapping):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _history(path: Path) -> dict[str, NDArray[np.float64]]:
