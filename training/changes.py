@@ -187,4 +187,3 @@ def under_changes(records: Sequence[Record], names: Sequence[str]) -> list[Recor
     if strange:
         raise UsageError("CHANGE", f"There is no change {strange[0]!r}; there are {', '.join(known)}.")
     return [{**record, CHANGE: name} for name in names for record in records]
-

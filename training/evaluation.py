@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from covid_ct_mask_net.labels import MaskType
+from covid_ct_mask_net.training.metrics.ap_intervals import coco_intervals, original_intervals
 from covid_ct_mask_net.training.metrics.bootstrap import Interval, classification_intervals
 from covid_ct_mask_net.training.metrics.calibration import (
     brier_score,
@@ -54,11 +55,13 @@ def classification_report(
     report: dict[str, Any] = {
         "slices": _level(predictions.true, predictions.predicted, predictions.patients, class_names, seed)
     }
-    scan_names = [f"{p}/{s}" for p, s in zip(predictions.patients, predictions.scans, strict=True)]
-    patient_of = dict(zip(scan_names, predictions.patients, strict=True))
-    for level, groups in (("scans", scan_names), ("patients", list(predictions.patients))):
+    # A patient with slices of two classes (iCTCF) counts once for each, and is resampled as one.
+    by_class = [f"{c}/{p}" for c, p in zip(predictions.true, predictions.patients, strict=True)]
+    scan_names = [f"{owner}/{scan}" for owner, scan in zip(by_class, predictions.scans, strict=True)]
+    for level, groups in (("scans", scan_names), ("patients", by_class)):
         pooled = pool(chances, predictions.true, groups)
-        owners = [patient_of[str(name)] if level == "scans" else str(name) for name in pooled.groups]
+        patient_of = dict(zip(groups, predictions.patients, strict=True))
+        owners = [patient_of[str(name)] for name in pooled.groups]
         report[level] = _level(pooled.true, pooled.predicted, owners, class_names, seed)
     report["calibration"] = _calibration(predictions, validation)
     if prevalence is not None:
@@ -87,10 +90,14 @@ class DetectionReport:
         self._coco = CocoEvaluation(mask_type)
         self._original = OriginalImageAP(original_confidence)
         self._dice = LesionDice(mask_type)
-        self._slices = 0
+        self._patients: list[str] = []
 
     def update(
-        self, detection: Mapping[str, Tensor], target: Mapping[str, Tensor], labels: NDArray[np.integer]
+        self,
+        detection: Mapping[str, Tensor],
+        target: Mapping[str, Tensor],
+        labels: NDArray[np.integer],
+        patient: str = "",
     ) -> None:
         """Add one slice.
 
@@ -102,16 +109,30 @@ class DetectionReport:
             `targets.detection_target`.
         labels : (H, W)
             All lesions under the mask type, small ones too (`targets.merged_labels`).
+        patient : str
+            Whose slice it is; without it, the slice counts as a patient of its own.
         """
         self._coco.update(detection, target)
         self._original.update(detection, target)
         self._dice.update(detection, labels)
-        self._slices += 1
+        self._patients.append(patient or f"slice {len(self._patients)}")
 
     def compute(self) -> dict[str, Any]:
-        """Return ``coco_mask``, ``coco_box``, ``original_image_ap``, ``lesion_dice`` and ``slices``."""
+        """Return ``coco_mask``, ``coco_box``, ``original_image_ap``, ``lesion_dice``, ``slices`` and more.
+
+        ``intervals`` holds patient-clustered 95 % intervals of the AP of masks, both COCO's and the original's.
+        """
+        intervals = {
+            "coco_mask": coco_intervals(self._coco, self._patients),
+            "original_image_ap": original_intervals(self._original, self._patients),
+        }
         return {
-            "slices": self._slices,
+            "slices": len(self._patients),
+            "patients": len(set(self._patients)),
+            "intervals": {
+                kind: {name: interval_values(one) for name, one in found.items()}
+                for kind, found in intervals.items()
+            },
             "coco_mask": self._coco.compute(masks=True).to_dict(),
             "coco_box": self._coco.compute(masks=False).to_dict(),
             "original_image_ap": self._original.compute(),

@@ -157,9 +157,7 @@ def write_info(folder: Path, info: RunInfo) -> Path:
 
 def write_metrics(folder: Path, metrics: Mapping[str, Any]) -> Path:
     """Write ``metrics.json``, by name of the evaluation; figures that do not exist are null."""
-    return write_text(
-        folder / "metrics.json", json.dumps(_finite(metrics), indent=2, allow_nan=False) + "\n"
-    )
+    return write_text(folder / "metrics.json", json.dumps(_finite(metrics), indent=2, allow_nan=False) + "\n")
 
 
 def add_evaluation(

@@ -135,15 +135,24 @@ class CocoEvaluation:
             },
         )
 
-    def _precision(self, kind: str) -> NDArray[np.float64]:
-        """Return precision (IoU thresholds, recall steps, classes); -1 where a class does not occur."""
+    def matched(self, kind: str) -> Any:
+        """Return COCO's evaluation (``segm`` or ``bbox``) with detections matched, not accumulated yet."""
         categories = [{"id": label, "name": name} for label, name in self.names.items()]
         # COCO's tools report to standard output, which belongs to the command line.
         with contextlib.redirect_stdout(io.StringIO()):
             truths = _index(self._images, categories, self._truths)
             evaluation = COCOeval(truths, _index(self._images, categories, self._found), kind)
             evaluation.params.maxDets = [self.max_detections]
+            # Of COCO's areas, all: lesions have no sizes of their own.
+            evaluation.params.areaRng = evaluation.params.areaRng[:1]
+            evaluation.params.areaRngLbl = evaluation.params.areaRngLbl[:1]
             evaluation.evaluate()
+        return evaluation
+
+    def _precision(self, kind: str) -> NDArray[np.float64]:
+        """Return precision (IoU thresholds, recall steps, classes); -1 where a class does not occur."""
+        evaluation = self.matched(kind)
+        with contextlib.redirect_stdout(io.StringIO()):
             evaluation.accumulate()
         precision: NDArray[np.float64] = evaluation.eval["precision"]
         # Area "all", the one limit of detections.

@@ -43,6 +43,10 @@ class OriginalImageAP:
         same = detection["labels"][kept][order].cpu().numpy()[:, None] == target["labels"].cpu().numpy()[None]
         self._values.append([image_average_precision(overlaps, same, one) for one in IOU_THRESHOLDS])
 
+    def by_slice(self) -> NDArray[np.float64]:
+        """Return the values of each slice at each threshold, (slices, 10)."""
+        return np.array(self._values, dtype=np.float64).reshape(-1, len(IOU_THRESHOLDS))
+
     def compute(self) -> dict[str, float]:
         """Return ``ap`` (mean over thresholds), ``ap50`` and ``ap75``; NaN without slices."""
         if not self._values:

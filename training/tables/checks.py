@@ -20,7 +20,7 @@ from covid_ct_mask_net.training.metrics.calibration import (
 from covid_ct_mask_net.training.metrics.classification import confusion_matrix, predictive_values
 from covid_ct_mask_net.training.predictions import MAIN, Predictions
 from covid_ct_mask_net.training.runs import Run
-from covid_ct_mask_net.training.tables.measured import LEVELS, measure, owners, run_label
+from covid_ct_mask_net.training.tables.measured import LEVELS, measure, run_label
 from covid_ct_mask_net.training.tables.table import (
     MISSING,
     Table,
@@ -171,7 +171,7 @@ def _changed(runs: Sequence[Run], prefix: str, name: str, title: str, notes: tup
         names = sorted(one for one in run.predictions if one.startswith(prefix))
         for evaluation in names:
             before, after = matched(run, evaluation)
-            patients = owners(after)
+            patients = after.patients
             flipped, right = before.predicted != after.predicted, after.predicted == after.true
             was_right = before.predicted == before.true
             flips = clustered_interval(

@@ -114,8 +114,7 @@ def table_7(runs: Sequence[Run]) -> Table:
         "Control, 1,687 Common Pneumonia, 1,094 COVID-19) are of other patients.",
         f"The paper prints {percent(published.TABLE_7['s_bn'].accuracy)} % overall for S + batch "
         "normalisation; its own class sensitivities give "
-        f"{percent(published.TABLE_7_RECOMPUTED_ACCURACY)} %. Class sensitivities of the paper are not repeated "
-        "here.",
+        f"{percent(published.TABLE_7_RECOMPUTED_ACCURACY)} %. The paper's class sensitivities are not repeated.",
     ]
     rows: list[tuple[str, ...]] = []
     for mode in MODES:

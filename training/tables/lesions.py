@@ -38,6 +38,12 @@ def table_6(runs: Sequence[Run]) -> Table:
     return Table("table-6", "Table 6: average precision of lesions", columns, tuple(rows), tuple(notes))
 
 
+def _with_interval(value: float | None, interval: Mapping[str, float | None] | None) -> str:
+    if interval is None or interval.get("low") is None:
+        return number(value)
+    return f"{number(value)} ({number(interval['low'])}–{number(interval['high'])})"
+
+
 def _differences(run: Run, figures: Mapping[str, Any]) -> list[str]:
     same = figures["slices"] == published.SEGMENTATION_TEST_SLICES
     pairs = zip(_KEYS, published.TABLE_6[run.info.mode], strict=True)
@@ -56,7 +62,8 @@ def _rows(run: Run, notes: list[str]) -> list[tuple[str, ...]]:
     for name, figures in _evaluations(run).items():
         source = run_label(run) if name == "test" else f"{run_label(run)}, {name}"
         for key, definition in _DEFINITIONS.items():
-            values = [number(figures[key].get(one)) for one in _KEYS]
+            within = figures.get("intervals", {}).get(key, {})
+            values = [_with_interval(figures[key].get(one), within.get(one)) for one in _KEYS]
             what = MODE_NAMES[run.info.mode]
             rows.append((what, source, definition, *values, f"{figures['slices']:,}"))
             if key == "original_image_ap" and name == "test":

@@ -91,22 +91,22 @@ def measure(run: Run, name: str, level: str = "slices", chosen: NDArray[np.bool_
 def answers(
     predictions: Predictions, level: str
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], Sequence[str]]:
-    """Return true classes, predicted classes and the owner of each slice, scan or patient."""
+    """Return true classes, predicted classes and the patient of each slice, scan or patient."""
     if level == "slices":
-        return predictions.true, predictions.predicted, owners(predictions)
+        return predictions.true, predictions.predicted, predictions.patients
     if level not in LEVELS:
         raise UsageError("LEVEL", f"The level is {level!r}, but must be {', '.join(LEVELS)}.")
-    patients = owners(predictions)
-    groups = patients
+    # A patient with slices of two classes (iCTCF) counts once for each, and is resampled as one.
+    groups = owners(predictions)
     if level == "scans":
-        groups = [f"{patient}/{scan}" for patient, scan in zip(patients, predictions.scans, strict=True)]
-    owner_of = dict(zip(groups, patients, strict=True))
+        groups = [f"{owner}/{scan}" for owner, scan in zip(groups, predictions.scans, strict=True)]
+    owner_of = dict(zip(groups, predictions.patients, strict=True))
     pooled = pool(probabilities(predictions.logits), predictions.true, groups)
     return pooled.true, pooled.predicted, [owner_of[str(group)] for group in pooled.groups]
 
 
 def owners(predictions: Predictions) -> list[str]:
-    """Return ``class/patient`` of each slice: patient numbers count within a class."""
+    """Return ``class/patient`` of each slice, as `runs.RunInfo.training_patients` has them."""
     return [f"{true}/{name}" for true, name in zip(predictions.true, predictions.patients, strict=True)]
 
 

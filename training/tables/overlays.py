@@ -91,8 +91,9 @@ def inference_overlay(sample: Sample, path: Path, mask_type: MaskType, score: fl
         show_slice(axes[0, 0], sample.image, sample.file)
         show_slice(axes[0, 1], sample.image, f"RoI NMS {threshold:g}, score from {score:g}")
         found = sample.detections[threshold]
-        for index in np.flatnonzero(found.scores >= score):
-            tint(axes[0, 1], found.masks[index], LESION_COLOURS[int(found.labels[index])])
+        for label, colour in LESION_COLOURS.items():
+            chosen = (found.scores >= score) & (found.labels == label)
+            tint(axes[0, 1], found.masks[chosen].any(axis=0), colour)
         _boxes(axes[0, 1], found, score, mask_type, texts=True)
     return path
 

@@ -1,0 +1,265 @@
+"""Evaluation of slice classifiers inside MONAI's engines: predictions, figures and samples into a run folder."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+from monai.transforms import Compose
+from monai.utils.enums import CommonKeys
+from torch import Tensor
+
+from covid_ct_mask_net.errors import NotAssessableError, UsageError
+from covid_ct_mask_net.labels import SLICE_CLASS_NAMES
+from covid_ct_mask_net.networks.classifier import CovidCTMaskNet
+from covid_ct_mask_net.networks.detector import LesionDetector
+from covid_ct_mask_net.training.baselines import WholeSliceClassifier
+from covid_ct_mask_net.training.changes import CHANGE, ChangeSliced, under_changes
+from covid_ct_mask_net.training.datasets.ictcf import BINARY_CLASS_NAMES
+from covid_ct_mask_net.training.datasets.read import ReadSliced
+from covid_ct_mask_net.training.datasets.records import FILE, IMAGE, PATIENT, SLICE_CLASS, Record, data_hash
+from covid_ct_mask_net.training.demographics import demographics
+from covid_ct_mask_net.training.evaluation import classification_report
+from covid_ct_mask_net.training.predictions import (
+    MAIN,
+    Predictions,
+    predictions_file,
+    read_predictions,
+    write_predictions,
+)
+from covid_ct_mask_net.training.runs import Evaluation, RunInfo, add_evaluation
+from covid_ct_mask_net.training.samples import (
+    Sample,
+    SampleDetections,
+    grey_levels,
+    highest_mask_logits,
+    spread_out,
+    write_sample,
+)
+
+VALIDATION = "validation"
+
+
+@dataclass(frozen=True)
+class ClassificationPlan:
+    """What one evaluation is and what it leaves.
+
+    Attributes
+    ----------
+    name
+        Of the evaluation: ``test``, ``validation``, ``left_out`` or any other word.
+    dataset, source
+        Name for people, and ``internal`` or ``external`` (`runs.Evaluation`).
+    class_names
+        Slice classes by id.
+    prevalence
+        Of each class, at which predictive values are reported too.
+    metadata
+        Table of patients for demographics.
+    samples
+        Number of slices to keep for figures.
+    changes
+        Names of `changes`; predictions of each are written under its own name. Without any, slices as they
+        are.
+    limit
+        Slices to evaluate, spread over the list; 0 for all.
+    """
+
+    name: str = MAIN
+    dataset: str = ""
+    source: str = "internal"
+    class_names: tuple[str, ...] = ()
+    prevalence: tuple[float, ...] | None = None
+    metadata: str | None = None
+    samples: int = 0
+    changes: tuple[str, ...] = field(default=())
+    limit: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "class_names", tuple(self.class_names))
+        object.__setattr__(self, "changes", tuple(self.changes))
+        if self.prevalence is not None:
+            object.__setattr__(self, "prevalence", tuple(self.prevalence))
+        if not self.name.replace("_", "").replace("-", "").isalnum():
+            raise UsageError(
+                "EVALUATION",
+                f"The evaluation is called {self.name!r}; letters, digits, - and _ were expected.",
+            )
+
+
+def planned_slices(records: Sequence[Record], plan: ClassificationPlan) -> list[Record]:
+    """Return the slices of a plan, once for each change."""
+    chosen = [records[index] for index in spread_out(len(records), plan.limit or len(records))]
+    return under_changes(chosen, plan.changes) if plan.changes else chosen
+
+
+def evaluation_transforms() -> Compose:
+    """Return reading and changing of slices."""
+    return Compose([ReadSliced(), ChangeSliced()])
+
+
+def prepare_slices(
+    batch: Sequence[Mapping[str, Any]], device: torch.device, non_blocking: bool, **_: Any
+) -> tuple[list[Tensor], None]:
+    """Move a list of data dictionaries to the device: MONAI engines' ``prepare_batch``."""
+    return [item[IMAGE].to(device, non_blocking=non_blocking) for item in batch], None
+
+
+class WriteClassifications:
+    """Collect logits, and when all slices are done write predictions, figures and samples.
+
+    Parameters
+    ----------
+    folder : path
+        Run folder.
+    plan : ClassificationPlan
+    records : sequence of dict
+        The planned slices (`planned_slices`).
+    described : RunInfo
+        For a folder without ``run.json``.
+    detector : LesionDetector, optional
+        Finds the lesions of samples, and the logits of their masks.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        plan: ClassificationPlan,
+        records: Sequence[Record],
+        described: RunInfo,
+        detector: LesionDetector | None = None,
+    ) -> None:
+        self.folder = Path(folder)
+        self.plan = plan
+        self.described = described
+        self.detector = detector
+        self._shown = {records[index][FILE] for index in spread_out(len(records), plan.samples)}
+        self._records: list[Mapping[str, Any]] = []
+        self._logits: list[Tensor] = []
+
+    def attach(self, engine: Engine) -> None:
+        """Collect every iteration, write when the evaluation is complete."""
+        engine.add_event_handler(Events.STARTED, self._reset)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
+        engine.add_event_handler(Events.COMPLETED, self._write)
+
+    def _reset(self) -> None:
+        self._records.clear()
+        self._logits.clear()
+
+    def _collect(self, engine: Engine) -> None:
+        output: Any = engine.state.output
+        batch: Any = engine.state.batch
+        logits = output[CommonKeys.PRED].detach().double().cpu()
+        self._check(logits, batch)
+        # Images stay only as long as their batch.
+        self._records += [{key: value for key, value in item.items() if key != IMAGE} for item in batch]
+        self._logits.append(logits)
+        for item, row in zip(batch, logits, strict=True):
+            if item[FILE] in self._shown and CHANGE not in item:
+                write_sample(self.folder, self._sample(item, row))
+
+    def _check(self, logits: Tensor, batch: Sequence[Mapping[str, Any]]) -> None:
+        names = self.plan.class_names
+        if logits.shape[1] != len(names):
+            raise UsageError(
+                "CLASSES",
+                f"The network tells {logits.shape[1]} classes apart, but class_names has {len(names)} "
+                f"({', '.join(names)}).",
+            )
+        for item, row in zip(batch, logits, strict=True):
+            if not torch.isfinite(row).all():
+                raise NotAssessableError(
+                    "MODEL_NON_FINITE",
+                    f"The network gave no number for {item[FILE]}; the weights are unusable.",
+                )
+            if int(item[SLICE_CLASS]) >= len(names):
+                raise UsageError(
+                    "CLASSES",
+                    f"{item[FILE]} has class {item[SLICE_CLASS]}, but class_names has {', '.join(names)} alone.",
+                )
+
+    def _sample(self, item: Mapping[str, Any], logits: Tensor) -> Sample:
+        sample = Sample(
+            file=item[FILE],
+            image=grey_levels(item[IMAGE]),
+            class_logits=logits.numpy(),
+            slice_class=int(item[SLICE_CLASS]),
+        )
+        if self.detector is None:
+            return sample
+        device = next(self.detector.parameters()).device
+        with torch.no_grad():
+            (detection,) = self.detector.eval()([item[IMAGE].to(device)])
+        return dataclasses.replace(
+            sample,
+            detections={self.detector.settings.roi_nms: SampleDetections.of(detection)},
+            mask_logits=highest_mask_logits(detection),
+        )
+
+    def _write(self) -> None:
+        logits = torch.cat(self._logits).numpy()
+        changes = [record.get(CHANGE) for record in self._records]
+        for change in dict.fromkeys(changes):
+            chosen = [index for index, one in enumerate(changes) if one == change]
+            records = [self._records[index] for index in chosen]
+            name = self.plan.name if change is None else change
+            write_predictions(self.folder, records, logits[chosen], name)
+            self._note(name, records)
+
+    def _note(self, name: str, records: Sequence[Mapping[str, Any]]) -> None:
+        plan, classes = self.plan, len(self.plan.class_names)
+        predictions = read_predictions(self.folder / predictions_file(name), classes)
+        metadata = plan.metadata and demographics(plan.metadata, (str(one[PATIENT]) for one in records))
+        figures = classification_report(
+            predictions,
+            plan.class_names,
+            validation=self._validation(name),
+            prevalence=plan.prevalence,
+            demographics=metadata or None,
+        )
+        evaluation = Evaluation(plan.dataset or name, plan.source, data_hash(records))
+        add_evaluation(self.folder, name, evaluation, figures, self.described)
+
+    def _validation(self, name: str) -> Predictions | None:
+        """Return the validation predictions of the folder; a temperature is never fitted on what it scales."""
+        path = self.folder / predictions_file(VALIDATION)
+        if name == VALIDATION or not path.is_file():
+            return None
+        return read_predictions(path, len(self.plan.class_names))
+
+
+def described_classifier(network: CovidCTMaskNet | WholeSliceClassifier, mode: str, classes: int) -> RunInfo:
+    """Describe a classifier whose training left no run folder, such as an imported one.
+
+    Parameters
+    ----------
+    network : CovidCTMaskNet or WholeSliceClassifier
+    mode : str
+        What was trained: ``s``, ``s_bn`` or ``full``.
+    classes : int
+        Number of slice classes.
+    """
+    total = sum(tensor.numel() for tensor in network.state_dict().values())
+    kind = "classifier" if classes > len(BINARY_CLASS_NAMES) else "binary"
+    names = SLICE_CLASS_NAMES if kind == "classifier" else BINARY_CLASS_NAMES
+    if isinstance(network, WholeSliceClassifier):
+        return RunInfo(
+            kind, mode, model=network.name, class_names=names, parameters={"total": total, "trainable": total}
+        )
+    return RunInfo(
+        kind,
+        mode,
+        mask_type=network.detector_settings.mask_type.value,
+        settings={
+            "detector": network.detector_settings.to_dict(),
+            "classifier": network.settings.to_dict(),
+        },
+        class_names=names,
+        parameters={"total": total},
+    )

@@ -1,0 +1,213 @@
+"""Evaluation of lesion detectors inside MONAI's engines: figures, lesions and samples into a run folder."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ignite.engine import Engine, Events
+from monai.transforms import Compose
+from monai.utils.enums import CommonKeys
+from numpy.typing import NDArray
+from torch import Tensor
+
+from covid_ct_mask_net.checkpoints import load_segmentation
+from covid_ct_mask_net.errors import UsageError
+from covid_ct_mask_net.labels import MaskType
+from covid_ct_mask_net.networks.classifier import CovidCTMaskNet
+from covid_ct_mask_net.networks.detector import LesionDetector
+from covid_ct_mask_net.training.datasets.read import ReadSliced
+from covid_ct_mask_net.training.datasets.records import FILE, IMAGE, MASK, PATIENT, Record, data_hash
+from covid_ct_mask_net.training.evaluation import DetectionReport
+from covid_ct_mask_net.training.lesion_statistics import SliceLesions, lesions_of, write_lesions
+from covid_ct_mask_net.training.predictions import MAIN
+from covid_ct_mask_net.training.runs import Evaluation, RunInfo, add_evaluation
+from covid_ct_mask_net.training.samples import (
+    Sample,
+    SampleDetections,
+    grey_levels,
+    highest_mask_logits,
+    spread_out,
+    write_sample,
+)
+from covid_ct_mask_net.training.tables.overlays import inference_overlay
+from covid_ct_mask_net.training.targets import TARGET, LesionTargetsd, merged_labels
+
+OVERLAYS = "overlays"
+
+
+@dataclass(frozen=True)
+class DetectionPlan:
+    """What one evaluation of a detector is and what it leaves.
+
+    Attributes
+    ----------
+    name
+        Of the evaluation.
+    dataset, source
+        Name for people, and ``internal`` or ``external``.
+    original_confidence
+        Score from which the original's AP counts detections.
+    samples
+        Number of slices to keep for figures.
+    sample_nms
+        RoI NMS thresholds that samples are detected with (paper, Figure 6).
+    overlays
+        Whether every slice is drawn with its detections, too.
+    overlay_score
+        Score from which overlays show detections.
+    """
+
+    name: str = MAIN
+    dataset: str = ""
+    source: str = "internal"
+    original_confidence: float = 0.75
+    samples: int = 6
+    sample_nms: tuple[float, ...] = (0.25, 0.75)
+    overlays: bool = False
+    overlay_score: float = 0.5
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sample_nms", tuple(float(one) for one in self.sample_nms))
+
+
+def evaluation_transforms(mask_type: MaskType | str, minimum_area: int) -> Compose:
+    """Return reading and targets of slices with masks; label images stay, for Dice counts all lesions."""
+    return Compose([ReadSliced(), LesionTargetsd(mask_type, minimum_area, keep_mask=True)])
+
+
+class WriteDetections:
+    """Collect detections, and when all slices are done write figures, lesions and samples.
+
+    Parameters
+    ----------
+    folder : path
+        Run folder.
+    plan : DetectionPlan
+    detector : LesionDetector
+    records : sequence of dict
+        The slices that are evaluated.
+    described : RunInfo
+        For a folder without ``run.json``.
+    classifier : CovidCTMaskNet, optional
+        Gives samples their class logits.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        plan: DetectionPlan,
+        detector: LesionDetector,
+        records: Sequence[Record],
+        described: RunInfo,
+        classifier: CovidCTMaskNet | None = None,
+    ) -> None:
+        if not records:
+            raise UsageError("NO_SLICES", "There are no slices to evaluate.")
+        self.folder = Path(folder)
+        self.plan = plan
+        self.detector = detector
+        self.records = records
+        self.described = described
+        self.classifier = classifier
+        self.mask_type = detector.settings.mask_type
+        self._shown = {records[index][FILE] for index in spread_out(len(records), plan.samples)}
+        self._report = DetectionReport(self.mask_type, plan.original_confidence)
+        self._lesions: list[SliceLesions] = []
+
+    def attach(self, engine: Engine) -> None:
+        """Collect every iteration, write when the evaluation is complete."""
+        engine.add_event_handler(Events.STARTED, self._reset)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
+        engine.add_event_handler(Events.COMPLETED, self._write)
+
+    def _reset(self) -> None:
+        self._report = DetectionReport(self.mask_type, self.plan.original_confidence)
+        self._lesions.clear()
+
+    def _collect(self, engine: Engine) -> None:
+        output: Any = engine.state.output
+        batch: Any = engine.state.batch
+        for item, detection in zip(batch, output[CommonKeys.PRED], strict=True):
+            labels = np.asarray(item[MASK])[0]
+            self._report.update(
+                detection, item[TARGET], merged_labels(labels, self.mask_type), str(item[PATIENT])
+            )
+            self._lesions += lesions_of(item[FILE], labels)
+            if item[FILE] in self._shown:
+                write_sample(self.folder, self._sample(item, labels))
+            if self.plan.overlays:
+                self._overlay(item, labels, detection)
+
+    def _sample(self, item: Mapping[str, Any], labels: NDArray[np.uint8]) -> Sample:
+        found = {nms: detected(self.detector, item[IMAGE], nms) for nms in self.plan.sample_nms}
+        widest = found[max(found)] if found else None
+        logits = None
+        if self.classifier is not None:
+            device = next(self.classifier.parameters()).device
+            with torch.no_grad():
+                logits = self.classifier.eval()([item[IMAGE].to(device)])[0].double().cpu().numpy()
+        return Sample(
+            file=item[FILE],
+            image=grey_levels(item[IMAGE]),
+            truth=labels,
+            detections={nms: SampleDetections.of(one) for nms, one in found.items()},
+            mask_logits=None if widest is None else highest_mask_logits(widest),
+            class_logits=logits,
+        )
+
+    def _overlay(
+        self, item: Mapping[str, Any], labels: NDArray[np.uint8], detection: Mapping[str, Tensor]
+    ) -> None:
+        sample = Sample(
+            item[FILE],
+            grey_levels(item[IMAGE]),
+            labels,
+            {self.detector.settings.roi_nms: SampleDetections.of(detection)},
+        )
+        stem = item[FILE].rsplit(".", 1)[0].replace("/", "_")
+        path = self.folder / OVERLAYS / f"{stem}.png"
+        inference_overlay(sample, path, self.mask_type, self.plan.overlay_score)
+
+    def _write(self) -> None:
+        plan = self.plan
+        write_lesions(self.folder, self._lesions)
+        evaluation = Evaluation(plan.dataset or plan.name, plan.source, data_hash(self.records))
+        add_evaluation(self.folder, plan.name, evaluation, self._report.compute(), self.described)
+
+
+def detected(detector: LesionDetector, image: Tensor, roi_nms: float) -> dict[str, Tensor]:
+    """Return the detections of a slice (1, H, W) under another RoI NMS threshold."""
+    heads = detector.roi_heads
+    before, heads.nms_thresh = heads.nms_thresh, roi_nms
+    try:
+        with torch.no_grad():
+            (found,) = detector.eval()([image.to(next(detector.parameters()).device)])
+    finally:
+        heads.nms_thresh = before
+    return found  # type: ignore[no-any-return]
+
+
+def loaded_detector(weights: str | Path, roi_nms: float | None = None) -> LesionDetector:
+    """Return the detector of a checkpoint, with another RoI NMS threshold if one is given."""
+    detector = load_segmentation(Path(weights))
+    if roi_nms is not None:
+        detector.roi_heads.nms_thresh = roi_nms
+        detector.settings = dataclasses.replace(detector.settings, roi_nms=roi_nms)
+    return detector
+
+
+def described_detector(detector: LesionDetector, mode: str) -> RunInfo:
+    """Describe a detector whose training left no run folder, such as an imported one."""
+    return RunInfo(
+        "segmentation",
+        mode,
+        mask_type=detector.settings.mask_type.value,
+        settings={"detector": detector.settings.to_dict()},
+        parameters={"total": sum(tensor.numel() for tensor in detector.state_dict().values())},
+    )
