@@ -1,11 +1,12 @@
 """Whole-slice networks, trained and tested in the same harness as COVID-CT-Mask-Net.
 
-Whether regional features beat features of the whole slice is the paper's claim (Table 5), which it supports by
-citation alone. These networks see the same slices, splits, epochs, loss and metrics.
+Whether regional features beat features of the whole slice is the paper's claim (Table 5), which it supports
+by citation alone. These networks see the same slices, splits, epochs, loss and metrics.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,8 +34,8 @@ BASELINES: Mapping[str, Callable[..., nn.Module]] = {
 class WholeSliceClassifier(nn.Module):
     """A classification network of torchvision on whole slices.
 
-    ``forward`` takes slices (B, 1, H, W), or a sequence of slices (1, H, W) of any sizes, in [0, 1] and returns
-    logits (B, classes), as `CovidCTMaskNet` does.
+    ``forward`` takes slices (B, 1, H, W), or a sequence of slices (1, H, W) of any sizes, in [0, 1] and
+    returns logits (B, classes), as `CovidCTMaskNet` does.
 
     Parameters
     ----------
@@ -50,6 +51,8 @@ class WholeSliceClassifier(nn.Module):
         if name not in BASELINES:
             raise UsageError("BASELINE", f"There is no baseline {name!r}; there are {', '.join(BASELINES)}.")
         self.name, self.classes, self.size = name, classes, size
+        self.mean: Tensor
+        self.std: Tensor
         self.network = BASELINES[name](weights=None, num_classes=classes)
         self.register_buffer("mean", torch.tensor(_MEAN).reshape(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(_STD).reshape(1, 3, 1, 1), persistent=False)
@@ -76,8 +79,8 @@ def initial_baseline(
     name : str
     classes, size : int
     start : str or path
-        ``random``, or a state dictionary of torchvision's network of that name (ImageNet), whose last layer is
-        left out.
+        ``random``, or a state dictionary of torchvision's network of that name (ImageNet), whose last layer
+        is left out.
     seed : int
         Of all weights that are not given.
 
@@ -123,7 +126,8 @@ def save_baseline(path: Path, baseline: WholeSliceClassifier) -> None:
         torch.save(content, partial)
         partial.replace(path)
     except (OSError, RuntimeError) as error:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
         raise OutputError("WEIGHTS_UNWRITTEN", f"The checkpoint {path.name} could not be written.") from error
 
 

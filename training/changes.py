@@ -1,4 +1,4 @@
-"""Slices changed on purpose: what should not change a class (robustness), and what should (shortcut controls).
+"""Slices changed on purpose: what should not change a class (robustness), and what should (controls).
 
 Roberts et al. (2021): 8-bit collections hide their window and format, and networks learn borders, tables and
 markers instead of lungs. Every change works on a slice (1, H, W) in [0, 1] and needs nothing but the slice.

@@ -1,4 +1,4 @@
-"""Evaluation of slice classifiers inside MONAI's engines: predictions, figures and samples into a run folder."""
+"""Evaluation of slice classifiers in MONAI's engines: predictions, figures and samples into a run folder."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ class WriteClassifications:
             if int(item[SLICE_CLASS]) >= len(names):
                 raise UsageError(
                     "CLASSES",
-                    f"{item[FILE]} has class {item[SLICE_CLASS]}, but class_names has {', '.join(names)} alone.",
+                    f"{item[FILE]} has class {item[SLICE_CLASS]}, but class_names has {', '.join(names)}.",
                 )
 
     def _sample(self, item: Mapping[str, Any], logits: Tensor) -> Sample:
@@ -227,7 +227,7 @@ class WriteClassifications:
         add_evaluation(self.folder, name, evaluation, figures, self.described)
 
     def _validation(self, name: str) -> Predictions | None:
-        """Return the validation predictions of the folder; a temperature is never fitted on what it scales."""
+        """Return the folder's validation predictions; a temperature is never fitted on what it scales."""
         path = self.folder / predictions_file(VALIDATION)
         if name == VALIDATION or not path.is_file():
             return None

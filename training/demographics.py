@@ -25,8 +25,8 @@ def demographics(path: Path | str, patients: Iterable[str]) -> dict[str, Any]:
     Parameters
     ----------
     path : path
-        CSV with one of the columns ``patient id``, ``patient_id`` or ``patient``, and any of ``age``, ``sex``,
-        ``country``, ``source``, ``scanner``, ``manufacturer``; upper and lower case are alike.
+        CSV with one of the columns ``patient id``, ``patient_id`` or ``patient``, and any of ``age``,
+        ``sex``, ``country``, ``source``, ``scanner``, ``manufacturer``; upper and lower case are alike.
     patients : iterable of str
         Identifiers as in the data set.
 

@@ -190,7 +190,7 @@ def detected(detector: LesionDetector, image: Tensor, roi_nms: float) -> dict[st
             (found,) = detector.eval()([image.to(next(detector.parameters()).device)])
     finally:
         heads.nms_thresh = before
-    return found  # type: ignore[no-any-return]
+    return found
 
 
 def loaded_detector(weights: str | Path, roi_nms: float | None = None) -> LesionDetector:

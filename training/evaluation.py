@@ -120,7 +120,7 @@ class DetectionReport:
     def compute(self) -> dict[str, Any]:
         """Return ``coco_mask``, ``coco_box``, ``original_image_ap``, ``lesion_dice``, ``slices`` and more.
 
-        ``intervals`` holds patient-clustered 95 % intervals of the AP of masks, both COCO's and the original's.
+        ``intervals`` holds patient-clustered 95 % intervals of mask AP, COCO's and the original's.
         """
         intervals = {
             "coco_mask": coco_intervals(self._coco, self._patients),

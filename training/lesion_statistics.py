@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,7 +67,8 @@ def lesion_statistics(records: Iterable[Mapping[str, Any]]) -> list[SliceLesions
     found: list[SliceLesions] = []
     for record in records:
         # Only the mask is looked at, but both are checked against one another.
-        labels = np.asarray(read(dict(record))[MASK])[0]
+        item: dict[Hashable, Any] = {**record}
+        labels = np.asarray(read(item)[MASK])[0]
         found += lesions_of(str(record[FILE]), labels)
     return found
 

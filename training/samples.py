@@ -12,6 +12,7 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -115,7 +116,7 @@ def write_sample(folder: Path, sample: Sample) -> Path:
     -------
     pathlib.Path
     """
-    arrays: dict[str, NDArray] = {
+    arrays: dict[str, Any] = {
         "schema": np.array(_SCHEMA),
         "name": np.array(sample.file),
         "image": sample.image,

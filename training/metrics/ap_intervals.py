@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from covid_ct_mask_net.training.metrics.bootstrap import Interval, clustered_interval
+from covid_ct_mask_net.training.metrics.bootstrap import Interval, clustered_intervals
 from covid_ct_mask_net.training.metrics.coco import CocoEvaluation
 from covid_ct_mask_net.training.metrics.original_ap import OriginalImageAP
 
@@ -71,17 +71,14 @@ def _intervals(
 ) -> dict[str, Interval]:
     """Return the interval of each figure; ``values`` gives (IoU thresholds, ...), -1 where undefined."""
 
-    def mean(items: NDArray[np.int64], chosen: slice) -> float:
-        found = values(items)[chosen]
-        found = found[found > -1]
-        return float(found.mean()) if found.size else float("nan")
+    def figures(items: NDArray[np.int64]) -> list[float]:
+        found = values(items)
+        return [_mean(found[chosen]) for chosen in _FIGURES.values()]
 
-    return {
-        name: clustered_interval(
-            lambda items, chosen=chosen: mean(items, chosen),  # type: ignore[misc]
-            patients,
-            seed=seed,
-            replicates=replicates,
-        )
-        for name, chosen in _FIGURES.items()
-    }
+    intervals = clustered_intervals(figures, patients, seed=seed, replicates=replicates)
+    return dict(zip(_FIGURES, intervals, strict=True))
+
+
+def _mean(values: NDArray[np.float64]) -> float:
+    defined = values[values > -1]
+    return float(defined.mean()) if defined.size else float("nan")

@@ -118,14 +118,32 @@ def clustered_interval(
     patients : sequence of str
         Whose each item is.
     """
+    (interval,) = clustered_intervals(
+        lambda items: [statistic(items)], patients, seed=seed, replicates=replicates
+    )
+    return interval
+
+
+def clustered_intervals(
+    statistics: Callable[[NDArray[np.int64]], Sequence[float]],
+    patients: Sequence[str],
+    *,
+    seed: int = 0,
+    replicates: int = REPLICATES,
+) -> list[Interval]:
+    """Return the intervals of several statistics that are computed together (see `clustered_interval`)."""
     names, owner = _clusters(patients, len(patients))
     items = [np.flatnonzero(owner == index) for index in range(len(names))]
     generator = np.random.default_rng(seed)
-    values = np.empty(replicates)
-    for replicate in range(replicates):
+    values = []
+    for _ in range(replicates):
         drawn = generator.integers(len(names), size=len(names))
-        values[replicate] = statistic(np.concatenate([items[index] for index in drawn]))
-    return _interval(statistic(np.arange(len(patients))), values)
+        values.append(statistics(np.concatenate([items[index] for index in drawn])))
+    estimates = statistics(np.arange(len(patients)))
+    return [
+        _interval(estimate, np.asarray(column, dtype=np.float64))
+        for estimate, column in zip(estimates, zip(*values, strict=True), strict=True)
+    ]
 
 
 def _clusters(patients: Sequence[str], count: int) -> tuple[NDArray[np.str_], NDArray[np.int64]]:

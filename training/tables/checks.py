@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from covid_ct_mask_net.errors import UsageError
-from covid_ct_mask_net.training.metrics.bootstrap import clustered_interval
+from covid_ct_mask_net.training.metrics.bootstrap import Interval, clustered_interval
 from covid_ct_mask_net.training.metrics.calibration import (
     brier_score,
     fit_temperature,
@@ -174,12 +175,8 @@ def _changed(runs: Sequence[Run], prefix: str, name: str, title: str, notes: tup
             patients = after.patients
             flipped, right = before.predicted != after.predicted, after.predicted == after.true
             was_right = before.predicted == before.true
-            flips = clustered_interval(
-                lambda items, values=flipped: float(values[items].mean()), patients, replicates=_REPLICATES
-            )
-            accuracy = clustered_interval(
-                lambda items, values=right: float(values[items].mean()), patients, replicates=_REPLICATES
-            )
+            flips = _share(flipped, patients)
+            accuracy = _share(right, patients)
             rows.append(
                 (
                     run_label(run), evaluation.removeprefix(prefix), percent_interval(flips),
@@ -198,6 +195,10 @@ def _changed(runs: Sequence[Run], prefix: str, name: str, title: str, notes: tup
         "slices",
     )
     return Table(name, title, columns, tuple(rows), notes + _none(rows))
+
+
+def _share(chosen: NDArray[np.bool_], patients: Sequence[str]) -> Interval:
+    return clustered_interval(lambda items: float(chosen[items].mean()), patients, replicates=_REPLICATES)
 
 
 def _tested(runs: Sequence[Run]) -> list[Run]:

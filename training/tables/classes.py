@@ -113,8 +113,8 @@ def table_7(runs: Sequence[Run]) -> Table:
         "patients that were trained on, 89.7 % of the same scans. Only 2,962 slices of 256 patients (181 "
         "Control, 1,687 Common Pneumonia, 1,094 COVID-19) are of other patients.",
         f"The paper prints {percent(published.TABLE_7['s_bn'].accuracy)} % overall for S + batch "
-        "normalisation; its own class sensitivities give "
-        f"{percent(published.TABLE_7_RECOMPUTED_ACCURACY)} %. The paper's class sensitivities are not repeated.",
+        "normalisation; its own class sensitivities, not repeated here, give "
+        f"{percent(published.TABLE_7_RECOMPUTED_ACCURACY)} %.",
     ]
     rows: list[tuple[str, ...]] = []
     for mode in MODES:
@@ -134,7 +134,7 @@ def table_7(runs: Sequence[Run]) -> Table:
 def table_8(runs: Sequence[Run]) -> Table:
     """Return Table 8: sizes of the iCTCF split."""
     negative, covid = (published.ICTCF_TEST[name] for name in BINARY_CLASS_NAMES)
-    rows = [
+    rows: list[tuple[str, ...]] = [
         ("paper", "test", f"{negative:,}", f"{covid:,}", f"{negative + covid:,}"),
         ("paper", "training and validation", "300", "300", "600"),
     ]

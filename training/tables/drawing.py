@@ -17,7 +17,7 @@ from covid_ct_mask_net.errors import OutputError, UsageError
 CLASS_COLOURS = ("#0072B2", "#E69F00", "#D55E00")
 LESION_COLOURS = {1: "#56B4E9", 2: "#E69F00"}
 NOTICE = "Research use only. Not a medical device."
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,

@@ -38,7 +38,7 @@ def _published_run(folder: Path) -> Run:
     for true in range(3):
         guesses = np.repeat(np.arange(3), matrix[true])
         for index, guess in enumerate(guesses):
-            patient = str(index % 97)
+            patient = str(100 * true + index % 97)
             rows.append(
                 {"file": f"{true}_{patient}_1_{index:04d}.png", "patient": patient, "scan": "1",
                  "slice": index, "slice_class": true}

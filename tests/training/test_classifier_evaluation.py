@@ -1,0 +1,161 @@
+"""Evaluation of slice classifiers as a bundle run: everything that tables need is in the run folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from ignite.engine import Engine, State
+
+from builders.evaluations import evaluate, small_weights
+from builders.lesion_data import make_covidx
+from covid_ct_mask_net.checkpoints import load_classifier
+from covid_ct_mask_net.errors import NotAssessableError, UsageError
+from covid_ct_mask_net.labels import SLICE_CLASS_NAMES
+from covid_ct_mask_net.training.baselines import initial_baseline, save_baseline
+from covid_ct_mask_net.training.changes import CONTROLS, ROBUSTNESS
+from covid_ct_mask_net.training.classifier_evaluation import (
+    ClassificationPlan,
+    WriteClassifications,
+    described_classifier,
+    planned_slices,
+)
+from covid_ct_mask_net.training.datasets.covidx import covidx_slices
+from covid_ct_mask_net.training.datasets.read import read_grey_image
+from covid_ct_mask_net.training.runs import RunInfo, read_run, write_info
+from covid_ct_mask_net.training.samples import read_samples
+from covid_ct_mask_net.training.tables.report import ReportOptions, write_report
+
+CONFIG = "evaluate_classifier.yaml"
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_covidx(tmp_path_factory.mktemp("covidx"), per_class=4)
+
+
+@pytest.fixture(scope="module")
+def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Validation, test, and changed slices, evaluated one after another."""
+    folder = small_weights(tmp_path_factory.mktemp("runs") / "run")
+    images = data / "images"
+    evaluate(CONFIG, images, folder, evaluation="validation", limit=6)
+    evaluate(
+        CONFIG, images, folder, listed=str(data / "list.txt"), dataset_name="small", samples=2,
+        prevalence=[0.9, 0.05, 0.05], detector_weights=str(folder / "model.pt"),
+    )  # fmt: skip
+    evaluate([CONFIG, "evaluate_robustness.yaml"], images, folder, limit=3)
+    return folder
+
+
+def test_predictions_are_the_networks_logits_in_the_lists_order(run: Path, data: Path) -> None:
+    predictions = read_run(run).predictions["test"]
+    records = covidx_slices(data / "images", data / "list.txt")
+    assert predictions.files == tuple(record["file"] for record in records)
+    network = load_classifier(run / "model.pt")
+    image = torch.from_numpy(read_grey_image(Path(records[5]["image"])))[None]
+    with torch.no_grad():
+        logits = network([image])[0].double().numpy()
+    assert np.allclose(predictions.logits[5], logits, atol=1e-6)
+
+
+def test_run_and_metrics_say_what_was_evaluated(run: Path) -> None:
+    read = read_run(run)
+    assert (read.info.kind, read.info.mode) == ("classifier", "s_bn")
+    evaluation = read.info.evaluations["test"]
+    assert (evaluation.dataset, evaluation.source, len(evaluation.data_hash)) == ("small", "internal", 64)
+    metrics = read.metrics["test"]
+    assert metrics["slices"]["count"] == 12
+    assert metrics["scans"]["count"] == 6
+    assert "after" in metrics["calibration"], "the temperature comes from the validation slices"
+    assert "after" not in read.metrics["validation"]["calibration"]
+    assert metrics["at_prevalence"]["Control"]["prevalence"] == 0.9
+    assert metrics["demographics"] == "not available"
+
+
+def test_changes_are_evaluations_of_the_same_slices(run: Path) -> None:
+    read = read_run(run)
+    names = {f"robustness-{one}" for one in ROBUSTNESS} | {f"control-{one}" for one in CONTROLS}
+    assert names | {"test", "validation"} == set(read.predictions)
+    assert all(len(read.predictions[name].files) == 3 for name in names)
+    tested = dict(zip(read.predictions["test"].files, read.predictions["test"].logits, strict=True))
+    changed = read.predictions["robustness-window-darker"]
+    assert any(not np.allclose(tested[f], row) for f, row in zip(changed.files, changed.logits, strict=True))
+
+
+def test_samples_have_lesions_mask_logits_and_class_logits(run: Path) -> None:
+    samples = read_samples(run)
+    assert len(samples) == 2
+    for sample in samples:
+        assert sample.class_logits is not None
+        assert sample.class_logits.shape == (3,)
+        assert sample.mask_logits is not None
+        assert list(sample.detections) == [0.25]
+        assert sample.slice_class is not None
+
+
+def test_tables_are_made_from_it(run: Path, tmp_path: Path) -> None:
+    files = {path.name for path in write_report([read_run(run)], tmp_path, ReportOptions())}
+    assert {"logits-run.png", "reliability-run.png", "confusion-run.png"} <= files
+    assert len((tmp_path / "robustness.csv").read_text().splitlines()) == 1 + len(ROBUSTNESS)
+    assert len((tmp_path / "controls.csv").read_text().splitlines()) == 1 + len(CONTROLS)
+
+
+def test_a_training_keeps_its_own_description(data: Path, tmp_path: Path) -> None:
+    folder = small_weights(tmp_path / "run")
+    write_info(folder, RunInfo("classifier", "full", seed=7, training_patients=("0/0",)))
+    metadata = tmp_path / "metadata.csv"
+    metadata.write_text("patient id,age,sex\n0,50,M\n")
+    evaluate(
+        CONFIG, data / "images", folder, evaluation="external", source="external", metadata=str(metadata),
+    )  # fmt: skip
+    info = read_run(folder).info
+    assert (info.mode, info.seed, info.training_patients) == ("full", 7, ("0/0",))
+    assert info.evaluations["external"].source == "external"
+    figures = json.loads((folder / "metrics.json").read_text())["external"]
+    assert figures["demographics"]["age"]["median"] == 50
+
+
+def test_baselines_are_evaluated_in_the_same_harness(data: Path, tmp_path: Path) -> None:
+    save_baseline(tmp_path / "run" / "model.pt", initial_baseline("light-cnn", 3, 64, "random", 1))
+    evaluate(CONFIG, data / "images", tmp_path / "run", mode="full", samples=0)
+    read = read_run(tmp_path / "run")
+    assert (read.info.label, len(read.predictions["test"].files)) == ("light-cnn", 12)
+
+
+def test_plans_choose_slices_and_refuse_odd_names() -> None:
+    records = [{"file": str(index)} for index in range(10)]
+    assert len(planned_slices(records, ClassificationPlan())) == 10
+    few = planned_slices(records, ClassificationPlan(limit=2, changes=("robustness-jpeg-50",)))
+    assert [one["file"] for one in few] == ["0", "9"]
+    with pytest.raises(UsageError, match="letters, digits"):
+        ClassificationPlan(name="../x")
+
+
+def _engine(logits: torch.Tensor, item: dict[str, object]) -> Engine:
+    engine = Engine(lambda *_: None)
+    engine.state = State(output={"pred": logits}, batch=[item])
+    return engine
+
+
+def test_networks_that_do_not_fit_end_in_a_sentence(tmp_path: Path) -> None:
+    plan = ClassificationPlan(class_names=SLICE_CLASS_NAMES)
+    writer = WriteClassifications(tmp_path, plan, [], RunInfo("classifier", "s"))
+    item = {"file": "a.png", "slice_class": 1, "image": torch.zeros(1, 4, 4)}
+    with pytest.raises(NotAssessableError, match=r"gave no number for a\.png"):
+        writer._collect(_engine(torch.tensor([[1.0, float("nan"), 0.0]]), item))
+    with pytest.raises(UsageError, match="tells 2 classes apart"):
+        writer._collect(_engine(torch.zeros(1, 2), item))
+    with pytest.raises(UsageError, match=r"a\.png has class 3"):
+        writer._collect(_engine(torch.zeros(1, 3), {**item, "slice_class": 3}))
+
+
+def test_imported_classifiers_are_described(tmp_path: Path) -> None:
+    network = load_classifier(small_weights(tmp_path) / "model.pt")
+    info = described_classifier(network, "s", 3)
+    assert (info.kind, info.mask_type, info.class_names) == ("classifier", "both", SLICE_CLASS_NAMES)
+    assert info.settings["classifier"]["regions"] == 16
+    assert described_classifier(network, "s", 2).kind == "binary"
