@@ -67,7 +67,7 @@ def lesion_statistics(records: Iterable[Mapping[str, Any]]) -> list[SliceLesions
     found: list[SliceLesions] = []
     for record in records:
         # Only the mask is looked at, but both are checked against one another.
-        item: dict[Hashable, Any] = {**record}
+        item: dict[Hashable, Any] = dict(record.items())
         labels = np.asarray(read(item)[MASK])[0]
         found += lesions_of(str(record[FILE]), labels)
     return found

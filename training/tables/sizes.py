@@ -75,15 +75,13 @@ def table_1(runs: Sequence[Run]) -> Table:
 def _detector_counts(settings: DetectorSettings, mode: str) -> dict[str, int]:
     with torch.device("meta"):
         network = LesionDetector(settings)
-    train_detector(network, mode)
-    return parameter_counts(network)
+    return parameter_counts(network, train_detector(network, mode))
 
 
 def _classifier_counts(trunk: DetectorSettings, settings: ClassifierSettings, mode: str) -> dict[str, int]:
     with torch.device("meta"):
         network = CovidCTMaskNet(trunk, settings)
-    train_classifier(network, mode)
-    return parameter_counts(network)
+    return parameter_counts(network, train_classifier(network, mode))
 
 
 def _row(
