@@ -14,7 +14,7 @@ from pathlib import Path
 from covid_ct_mask_net import RESEARCH_NOTICE, assemble
 from covid_ct_mask_net.app import intake
 from covid_ct_mask_net.app.chain import dicom_jobs, nifti_jobs
-from covid_ct_mask_net.app.result_set import write_json_atomically, write_result_set
+from covid_ct_mask_net.result_set import write_json_atomically, write_result_set
 from covid_ct_mask_net.app.study_job import StudyJob
 from covid_ct_mask_net.clock import now
 from covid_ct_mask_net.errors import (

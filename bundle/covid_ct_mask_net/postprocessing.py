@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 from collections.abc import Hashable, Mapping
 from pathlib import Path
@@ -15,9 +16,10 @@ from monai.transforms import Transform
 
 from covid_ct_mask_net import assemble
 from covid_ct_mask_net.declining import DECLINED, declined
-from covid_ct_mask_net.errors import NotAssessableError, OutputError, UsageError
+from covid_ct_mask_net.errors import NotAssessableError, UsageError
 from covid_ct_mask_net.geometry import CanonicalGrid, voxel_spacing
 from covid_ct_mask_net.identifiers import pseudonym
+from covid_ct_mask_net.result_set import write_result_set
 from covid_ct_mask_net.results import GeometryReport, ModelReport, StudyResult
 from covid_ct_mask_net.triage.volume_triage import VolumeTriage
 
@@ -104,12 +106,21 @@ class TriageVolumed(Transform):
 class SaveResultd(Transform):
     """Write ``result.json`` of a NIfTI volume, and its lesion mask, into ``output_dir/<pseudonym>/``.
 
+    Both or nothing: an earlier set of the same volume is replaced as a whole, see `write_result_set`.
+
     Parameters
     ----------
     output_dir : str
+        Folder for all results; made if it is not there.
     model : ModelReport
+        The model that speaks.
     volume_key : str
         Entry with the canonical volume.
+
+    Raises
+    ------
+    OutputError
+        ``OUTPUT_UNWRITABLE``; nothing partial is left.
     """
 
     def __init__(self, output_dir: str, model: ModelReport, volume_key: str = "volume") -> None:
@@ -120,16 +131,10 @@ class SaveResultd(Transform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Write the files and return the data with ``result`` (`StudyResult`)."""
         result = nifti_result(data, self.model, self.volume_key)
-        folder = self.output_dir / result.pseudonym
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            if "lesion_mask" in data and declined(data) is None:
-                save_label_map(data["lesion_mask"], folder / "lesion_mask.nii.gz")
-            (folder / "result.json").write_text(result.to_json(), encoding="utf-8")
-        except OSError as error:
-            raise OutputError(
-                "OUTPUT_UNWRITABLE", f"The results cannot be written to {folder}: {error.strerror}."
-            ) from error
+        files = {"result.json": result.to_json().encode()}
+        if "lesion_mask" in data and declined(data) is None:
+            files["lesion_mask.nii.gz"] = label_map_file(data["lesion_mask"])
+        write_result_set(self.output_dir, result.pseudonym, files)
         return {**data, "result": result}
 
 
@@ -158,13 +163,13 @@ def canonical_grid(volume: MetaTensor) -> CanonicalGrid:
     )
 
 
-def save_label_map(label_map: MetaTensor, path: Path) -> None:
-    """Write a label map (1, X, Y, Z) as NIfTI; equal maps make equal files."""
+def label_map_file(label_map: MetaTensor) -> bytes:
+    """Return a label map (1, X, Y, Z) as ``.nii.gz``; equal maps make equal files."""
     image = nibabel.Nifti1Image(  # type: ignore[no-untyped-call]
         np.asarray(label_map[0], dtype=np.uint8), np.asarray(label_map.affine, dtype=np.float64)
     )
     image.header.set_xyzt_units("mm")  # type: ignore[no-untyped-call]
-    image.to_filename(path)
+    return gzip.compress(image.to_bytes(), mtime=0)
 
 
 def list_volumes(source: str | Path | list[str]) -> list[dict[str, str]]:

@@ -13,7 +13,7 @@ _PARTIAL, _REPLACED = ".partial-", ".replaced-"
 
 
 def write_result_set(output: Path, name: str, files: Mapping[str, bytes]) -> Path:
-    """Write the files of one study to ``output/name``; an earlier set of that name is replaced.
+    """Write the files of one study to ``output/name``; an earlier set of that name is replaced as a whole.
 
     The set is written to a hidden folder beside, flushed to disk and then renamed, so that readers see the
     old set or the new one and never a part. Folders are private to the user (0700), files too (0600).
@@ -21,7 +21,7 @@ def write_result_set(output: Path, name: str, files: Mapping[str, bytes]) -> Pat
     Parameters
     ----------
     output : Path
-        Folder for all results.
+        Folder for all results; made if it is not there.
     name : str
         Pseudonym of the study.
     files : mapping of str to bytes
@@ -39,6 +39,10 @@ def write_result_set(output: Path, name: str, files: Mapping[str, bytes]) -> Pat
     """
     partial, replaced, final = (output / f"{prefix}{name}" for prefix in (_PARTIAL, _REPLACED, ""))
     try:
+        output.mkdir(parents=True, exist_ok=True)
+        # A run that was killed between the two renames left only this.
+        if replaced.exists() and not final.exists():
+            replaced.rename(final)
         for leftover in (partial, replaced):
             shutil.rmtree(leftover, ignore_errors=True)
         partial.mkdir(mode=0o700)
