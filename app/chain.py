@@ -20,7 +20,6 @@ from covid_ct_mask_net import assemble
 from covid_ct_mask_net.app import intake, series_selection, volume
 from covid_ct_mask_net.app.normalise import Sources, normalise
 from covid_ct_mask_net.app.outlines import SliceOutline, outline_lesions
-from covid_ct_mask_net.result_set import write_result_set
 from covid_ct_mask_net.app.structured_report import write_sr
 from covid_ct_mask_net.app.study_job import StudyJob, counted
 from covid_ct_mask_net.declining import declined, declining_cause
@@ -28,6 +27,7 @@ from covid_ct_mask_net.errors import CovidCTMaskNetError
 from covid_ct_mask_net.identifiers import pseudonym
 from covid_ct_mask_net.pipeline import VolumePipeline
 from covid_ct_mask_net.postprocessing import SourceKeyd, canonical_grid, nifti_result
+from covid_ct_mask_net.result_set import write_result_set
 from covid_ct_mask_net.results import StudyResult
 
 _log = logging.getLogger(__name__)

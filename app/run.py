@@ -14,7 +14,6 @@ from pathlib import Path
 from covid_ct_mask_net import RESEARCH_NOTICE, assemble
 from covid_ct_mask_net.app import intake
 from covid_ct_mask_net.app.chain import dicom_jobs, nifti_jobs
-from covid_ct_mask_net.result_set import write_json_atomically, write_result_set
 from covid_ct_mask_net.app.study_job import StudyJob
 from covid_ct_mask_net.clock import now
 from covid_ct_mask_net.errors import (
@@ -26,6 +25,7 @@ from covid_ct_mask_net.errors import (
 )
 from covid_ct_mask_net.identifiers import pseudonym
 from covid_ct_mask_net.postprocessing import NIFTI_SUFFIXES
+from covid_ct_mask_net.result_set import write_json_atomically, write_result_set
 from covid_ct_mask_net.results import Status, StudyResult
 from covid_ct_mask_net.worklist import worklist
 
