@@ -5,8 +5,19 @@ from __future__ import annotations
 import sys
 
 from covid_ct_mask_net.app.operators.application import TriageApplication
+from covid_ct_mask_net.errors import CovidCTMaskNetError, ExitCode
+
+
+def main() -> ExitCode:
+    """Run the application on what the command line or the ``HOLOSCAN_*`` variables name."""
+    application = TriageApplication()
+    try:
+        application.run()
+        return application.conclude()
+    except CovidCTMaskNetError as error:
+        sys.stderr.write(f"{error.code}: {error.sentence}\n")
+        return error.exit_code
+
 
 if __name__ == "__main__":
-    application = TriageApplication()
-    application.run()
-    sys.exit(application.conclude())
+    sys.exit(main())

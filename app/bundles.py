@@ -16,15 +16,15 @@ def find_bundle(path: Path | None) -> Path:
     Parameters
     ----------
     path : Path or None
-        A bundle folder, or a folder with exactly one bundle in it (as MONAI Deploy packages models). None,
-        or a path that does not exist, stands for the bundle of this installation.
+        A bundle folder, or a folder with exactly one bundle in it (as MONAI Deploy packages models). None
+        stands for the bundle of this installation.
 
     Raises
     ------
     UntrustedModelError
         ``BUNDLE_MISSING``, with what was looked for.
     """
-    if path is None or not path.exists():
+    if path is None:
         return bundle_root()
     if (path / _METADATA).is_file():
         return path
@@ -33,9 +33,11 @@ def find_bundle(path: Path | None) -> Path:
     )
     if len(inside) == 1:
         return inside[0]
-    found = f"{len(inside)} bundles" if inside else "no bundle"
+    found = f"holds {len(inside)} bundles" if inside else "holds no bundle"
+    if not path.is_dir():
+        found = "is a file" if path.exists() else "does not exist"
     raise UntrustedModelError(
         "BUNDLE_MISSING",
-        f"{path} holds {found}; looked for {_METADATA} in it and in the folders inside it. "
-        "Name one bundle folder.",
+        f"{path} {found}; looked for {_METADATA} in it and in the folders inside it. "
+        "Name a bundle folder, or a folder with one bundle in it.",
     )

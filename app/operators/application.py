@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -39,10 +40,11 @@ class TriageApplication(Application):
 
     def compose(self) -> None:
         """Build the graph."""
-        context = self.init_app_context(self.argv)
+        # The SDK hangs a plain function on the class; called on an instance it takes that for the arguments.
+        context = Application.init_app_context(self.argv)
         run = TriageRun.start([Path(context.input_path)], Path(context.output_path))
         self._triage_run = run
-        chain = StudyChain(load_pipeline(find_bundle(Path(context.model_path))), run.output)
+        chain = StudyChain(load_pipeline(find_bundle(_named_model(context.model_path))), run.output)
         intake = IntakeOperator(self, name="intake", jobs=run.jobs())
         stages = [
             SeriesSelectionOperator(self, name="series_selection", chain=chain),
@@ -61,3 +63,10 @@ class TriageApplication(Application):
         if self._triage_run is None:
             raise RuntimeError("The application has not run yet.")
         return self._triage_run.conclude()
+
+
+def _named_model(model_path: str) -> Path | None:
+    """Return the model that the user named, or None for the SDK's default where there is no such folder."""
+    path = Path(model_path)
+    named = path.exists() or "HOLOSCAN_MODEL_PATH" in os.environ
+    return path if named else None

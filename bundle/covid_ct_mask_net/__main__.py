@@ -19,6 +19,7 @@ from covid_ct_mask_net.errors import CovidCTMaskNetError
 COMMANDS = (
     "covid_ct_mask_net.app.commands.triage",
     "covid_ct_mask_net.app.commands.demo",
+    "covid_ct_mask_net.app.commands.export_bundle",
     "covid_ct_mask_net.training.commands.synthesize",
     "covid_ct_mask_net.training.commands.splits",
     "covid_ct_mask_net.training.commands.tables",
