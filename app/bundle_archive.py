@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
@@ -98,7 +97,7 @@ def write_archive(root: Path, destination: Path) -> Path:
             _add(archive, f"{name}/{MANIFEST_NAME}", manifest(files).encode())
             for path, source in files.items():
                 _add(archive, f"{name}/{path}", source.read_bytes())
-        os.replace(partial, target)
+        partial.replace(target)
     except OSError as error:
         if partial.is_file():
             partial.unlink()
