@@ -25,8 +25,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "export-bundle",
         help="write the bundle as a self-contained zip",
         description="Write the MONAI bundle with its package, its weights and the hashes of all files into "
-        "one zip. The same bundle gives the same bytes. Weights that models/MANIFEST.sha256 does not list are "
-        f"refused (exit 5). {RESEARCH_NOTICE}",
+        "one zip. The same bundle gives the same bytes. Weights that models/MANIFEST.sha256 does not list "
+        f"are refused (exit 5). {RESEARCH_NOTICE}",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
