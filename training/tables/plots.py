@@ -40,7 +40,7 @@ def training_curves(run: Run, path: Path) -> Path | None:
     others = [name for name in columns if name not in losses]
     panels = [(title, names) for title, names in (("loss", losses), ("validation", others)) if names]
     epochs = run.history["epoch"]
-    with drawn(path, 1, len(panels), 5.2 * len(panels), 3.6) as axes:
+    with drawn(path, 1, len(panels), 5.2 * len(panels), 4.0) as axes:
         for axis, (title, names) in zip(axes[0], panels, strict=True):
             for name in names:
                 known = np.isfinite(columns[name])
@@ -50,7 +50,8 @@ def training_curves(run: Run, path: Path) -> Path | None:
             if len(epochs) == 1:
                 axis.set_xlim(epochs[0] - 1, epochs[0] + 1)
             axis.xaxis.get_major_locator().set_params(integer=True)
-            axis.legend(fontsize=7)
+            # Below the axes: curves of validation go everywhere.
+            axis.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3)
             if title == "loss":
                 axis.set_ylim(bottom=0)
     return path
