@@ -14,8 +14,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from monai.transforms import LoadImage
-
 from covid_ct_mask_net import assemble
 from covid_ct_mask_net.app import intake, series_selection, volume
 from covid_ct_mask_net.app.normalise import Sources, normalise
@@ -23,8 +21,9 @@ from covid_ct_mask_net.app.outlines import SliceOutline, outline_lesions
 from covid_ct_mask_net.app.structured_report import write_sr
 from covid_ct_mask_net.app.study_job import StudyJob, counted
 from covid_ct_mask_net.declining import declined, declining_cause
-from covid_ct_mask_net.errors import CovidCTMaskNetError
+from covid_ct_mask_net.errors import CovidCTMaskNetError, RefusedInputError
 from covid_ct_mask_net.identifiers import pseudonym
+from covid_ct_mask_net.nifti_file import LoadNiftid
 from covid_ct_mask_net.pipeline import VolumePipeline
 from covid_ct_mask_net.postprocessing import SourceKeyd, canonical_grid, nifti_result
 from covid_ct_mask_net.result_set import write_result_set
@@ -113,9 +112,8 @@ class StudyChain:
     def load(self, job: StudyJob) -> None:
         """Read the pixels of the chosen series, or of the NIfTI file."""
         if job.nifti is not None:
-            loaded = SourceKeyd("volume")({"volume": str(job.nifti)})
-            image = LoadImage(image_only=True, ensure_channel_first=True)(str(job.nifti))
-            job.data = {**loaded, "volume": image}
+            job.data = {"volume": str(job.nifti), "source_key": job.source.key}
+            job.data = LoadNiftid("volume")(job.data)
             return
         series = job.data.pop("series")
         job.volume = volume.load(series)
@@ -209,12 +207,17 @@ def dicom_jobs(found: intake.Intake) -> Iterator[StudyJob]:
 
 
 def nifti_jobs(paths: Sequence[Path]) -> Iterator[StudyJob]:
-    """Yield one job a NIfTI file."""
+    """Yield one job a NIfTI file; one that cannot be read is a job that was given up."""
     for path in paths:
-        key = str(SourceKeyd("volume")({"volume": str(path)})["source_key"])
+        key, error = str(path), None
+        try:
+            key = str(SourceKeyd("volume")({"volume": str(path)})["source_key"])
+        except RefusedInputError as refusal:
+            error = refusal
         yield StudyJob(
             source=assemble.Source(pseudonym=pseudonym(key), kind="nifti", key=key, files={"accepted": 1}),
             nifti=path,
+            error=error,
         )
 
 

@@ -24,7 +24,7 @@ from covid_ct_mask_net.errors import (
     UsageError,
 )
 from covid_ct_mask_net.identifiers import pseudonym
-from covid_ct_mask_net.postprocessing import NIFTI_SUFFIXES
+from covid_ct_mask_net.nifti_file import NIFTI_SUFFIXES
 from covid_ct_mask_net.result_set import write_json_atomically, write_result_set
 from covid_ct_mask_net.results import Status, StudyResult
 from covid_ct_mask_net.worklist import worklist

@@ -11,7 +11,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import torch
-from monai.transforms import Compose, Transform
+from monai.transforms import Transform
 
 from covid_ct_mask_net.errors import CovidCTMaskNetError, NotAssessableError, RefusedInputError
 
@@ -33,24 +33,29 @@ class DecliningCompose(Transform):
     """
 
     def __init__(self, transforms: Sequence[Callable[..., Any]]) -> None:
-        self.compose = Compose(list(transforms))
+        self.transforms = tuple(transforms)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return the transformed data, or the data with the error under ``DECLINED`` and no slices."""
-        if DECLINED in data:
-            return dict(data)
-        try:
-            return dict(self.compose(data))
-        except Exception as error:
-            reason = declining_cause(error)
-            if reason is None:
-                raise
-            return {
-                **data,
-                DECLINED: reason,
-                SLICES: torch.zeros(0, 1, 1, 1),
-                SLICE_INDICES: torch.zeros(0, dtype=torch.int64),
-            }
+        """Return the transformed data, or what there was before the step that declined.
+
+        Then the error is under ``DECLINED`` and there are no slices.
+        """
+        current = dict(data)
+        for transform in self.transforms:
+            if DECLINED in current:
+                break
+            try:
+                current = dict(transform(current))
+            except Exception as error:
+                reason = declining_cause(error)
+                if reason is None:
+                    raise
+                current |= {
+                    DECLINED: reason,
+                    SLICES: torch.zeros(0, 1, 1, 1),
+                    SLICE_INDICES: torch.zeros(0, dtype=torch.int64),
+                }
+        return current
 
 
 def declining_cause(error: BaseException) -> Declinable | None:

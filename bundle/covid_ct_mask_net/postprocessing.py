@@ -16,14 +16,13 @@ from monai.transforms import Transform
 
 from covid_ct_mask_net import assemble
 from covid_ct_mask_net.declining import DECLINED, declined
-from covid_ct_mask_net.errors import NotAssessableError, UsageError
+from covid_ct_mask_net.errors import NotAssessableError, RefusedInputError, UsageError
 from covid_ct_mask_net.geometry import CanonicalGrid, voxel_spacing
 from covid_ct_mask_net.identifiers import pseudonym
+from covid_ct_mask_net.nifti_file import NIFTI_SUFFIXES
 from covid_ct_mask_net.result_set import write_result_set
 from covid_ct_mask_net.results import GeometryReport, ModelReport, StudyResult
 from covid_ct_mask_net.triage.volume_triage import VolumeTriage
-
-NIFTI_SUFFIXES = (".nii", ".nii.gz")
 
 
 class SourceKeyd(Transform):
@@ -33,6 +32,11 @@ class SourceKeyd(Transform):
     ----------
     key : str
         Entry with the path of the file.
+
+    Raises
+    ------
+    RefusedInputError
+        ``NIFTI_UNREADABLE``.
     """
 
     def __init__(self, key: str) -> None:
@@ -41,8 +45,13 @@ class SourceKeyd(Transform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the data with ``source_key`` and ``source_path``."""
         path = Path(data[self.key])
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        try:
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise RefusedInputError(
+                "NIFTI_UNREADABLE", f"The file cannot be read ({error.strerror})."
+            ) from error
         return {**data, "source_key": digest, "source_path": str(path)}
 
 
@@ -140,10 +149,12 @@ class SaveResultd(Transform):
 
 def nifti_result(data: Mapping[Hashable, Any], model: ModelReport, volume_key: str) -> StudyResult:
     """Return the result of a NIfTI volume from its data dictionary."""
+    # A file that cannot be read has no hash; its path stands for it.
+    key = str(data.get("source_key", data.get(volume_key)))
     source = assemble.Source(
-        pseudonym=pseudonym(str(data["source_key"])),
+        pseudonym=pseudonym(key),
         kind="nifti",
-        key=str(data["source_key"]),
+        key=key,
         files={"accepted": 1},
         geometry=_geometry(data.get(volume_key)),
         warnings=tuple(data.get("warnings", ())),
@@ -184,7 +195,7 @@ def list_volumes(source: str | Path | list[str]) -> list[dict[str, str]]:
     for entry in [source] if isinstance(source, str | Path) else source:
         path = Path(entry)
         if path.is_dir():
-            paths += sorted(p for p in path.rglob("*") if p.name.endswith(NIFTI_SUFFIXES))
+            paths += sorted(p for p in path.rglob("*") if p.name.endswith(NIFTI_SUFFIXES) and p.is_file())
         elif path.is_file():
             paths.append(path)
         else:

@@ -1,0 +1,305 @@
+"""NIfTI files are checked by their headers, and their sizes counted, before memory is spent on them.
+
+What passes is one three-dimensional volume of real numbers whose place in the patient is known without doubt.
+Everything else is refused by a reason code of its own; readers would load most of it and guess.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import math
+import zlib
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+from monai.config import KeysCollection
+from monai.transforms import LoadImage, MapTransform
+from numpy.typing import NDArray
+
+from covid_ct_mask_net.errors import RefusedInputError
+
+NIFTI_SUFFIXES = (".nii", ".nii.gz")
+_GZIP_MAGIC = b"\x1f\x8b"
+# Header length and magic of NIfTI-1 and NIfTI-2 in one file (nifti1.h, nifti2.h).
+_KINDS = {
+    348: (nibabel.nifti1.Nifti1Header, b"n+1\0", 344),
+    540: (nibabel.nifti2.Nifti2Header, b"n+2\0", 4),
+}
+_CHUNK = 1 << 20
+_File = io.BufferedReader | gzip.GzipFile
+# Rounding of quaternions and of float32 stays far below; other places in the patient lie far above.
+_CONFLICT_MM, _CONFLICT_SHARE = 1.0, 0.02
+
+
+@dataclass(frozen=True)
+class NiftiLimits:
+    """Bounds on a NIfTI file.
+
+    Attributes
+    ----------
+    side
+        Voxels along any axis.
+    voxels
+        Voxels in all.
+    """
+
+    side: int = 3000
+    voxels: int = 1_500_000_000
+
+
+def check_nifti(path: Path, limits: NiftiLimits | None = None) -> None:
+    """Let a file through that holds exactly one CT volume, or refuse it.
+
+    Parameters
+    ----------
+    path : Path
+        A ``.nii`` or ``.nii.gz`` file.
+    limits : NiftiLimits, optional
+        Bounds, checked by the header before anything is allocated.
+
+    Raises
+    ------
+    RefusedInputError
+        ``NIFTI_UNREADABLE``, ``NIFTI_TRUNCATED``, ``NIFTI_MAGIC`` (no single file),
+        ``NIFTI_DIMENSIONS`` (not three-dimensional), ``NIFTI_SIZE`` (too large, or other than its header
+        says), ``NIFTI_DATATYPE`` (colour, complex, bits), ``NIFTI_SCALING``, ``NIFTI_SPACING``, ``NIFTI_AFFINE`` (none, or without
+        inverse), ``NIFTI_AFFINE_CONFLICT`` (two that contradict each other), ``NIFTI_GZIP``.
+    """
+    limits = limits or NiftiLimits()
+    try:
+        with path.open("rb") as raw:
+            packed = raw.read(2) == _GZIP_MAGIC
+            raw.seek(0)
+            _check_name(path, packed)
+            with gzip.GzipFile(fileobj=raw) if packed else raw as file:
+                _check_content(file, limits)
+    except EOFError as error:
+        raise RefusedInputError(
+            "NIFTI_TRUNCATED", "The compressed file ends too early; copy it again."
+        ) from error
+    except (gzip.BadGzipFile, zlib.error) as error:
+        raise RefusedInputError(
+            "NIFTI_GZIP", f"The file cannot be unpacked ({error}); copy it again."
+        ) from error
+    except OSError as error:
+        raise RefusedInputError(
+            "NIFTI_UNREADABLE", f"The file cannot be read ({error.strerror or 'I/O error'})."
+        ) from error
+
+
+class LoadNiftid(MapTransform):
+    """Check NIfTI files and load them: MetaTensor float32 (1, X, Y, Z), affine to RAS mm.
+
+    Parameters
+    ----------
+    keys : KeysCollection
+        Entries with paths.
+    limits : NiftiLimits, optional
+        Bounds.
+
+    Raises
+    ------
+    RefusedInputError
+        See `check_nifti`.
+    """
+
+    def __init__(self, keys: KeysCollection, limits: NiftiLimits | None = None) -> None:
+        super().__init__(keys)
+        self.limits = limits or NiftiLimits()
+        self.load = LoadImage(reader="NibabelReader", image_only=True, ensure_channel_first=True)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return the data with volumes in place of paths."""
+        loaded = dict(data)
+        for key in self.key_iterator(loaded):
+            path = Path(loaded[key])
+            check_nifti(path, self.limits)
+            loaded[key] = self.load(path)
+        return loaded
+
+
+def _check_name(path: Path, packed: bool) -> None:
+    """Readers go by the name; where it lies about the content, they fail or read noise."""
+    if packed != path.name.endswith(".gz"):
+        found, named = ("packed", "as if it were not") if packed else ("not packed", "*.gz")
+        raise RefusedInputError(
+            "NIFTI_GZIP",
+            f"The content of the file is {found} with gzip but its name says {named}; rename it.",
+        )
+
+
+def _check_content(file: _File, limits: NiftiLimits) -> None:
+    header, beginning = _read_header(file)
+    shape = _checked_shape(header, limits)
+    size = _checked_type(header) * math.prod(shape)
+    _check_scaling(header)
+    _check_place(header, shape)
+    offset = float(header["vox_offset"])
+    if not (math.isfinite(offset) and len(beginning) <= offset <= len(beginning) + 64 * _CHUNK):
+        raise RefusedInputError(
+            "NIFTI_SIZE", f"The header says that the voxels begin at byte {offset:g}, which cannot be."
+        )
+    expected = int(offset) + size
+    found = _count(file, len(beginning), expected + 1)
+    if found < expected:
+        raise RefusedInputError(
+            "NIFTI_TRUNCATED",
+            f"The file holds {found} bytes, but its header describes {expected}; copy it again.",
+        )
+    if found > expected:
+        raise RefusedInputError(
+            "NIFTI_SIZE", f"The file holds more than the {expected} bytes that its header describes."
+        )
+
+
+def _read_header(file: _File) -> tuple[Any, bytes]:
+    """Return the header and its bytes, in the byte order of the file."""
+    beginning = file.read(348)
+    if len(beginning) < 348:
+        raise RefusedInputError(
+            "NIFTI_TRUNCATED",
+            f"The file ends after {len(beginning)} bytes, within its header; copy it again.",
+        )
+    for order, endianness in (("little", "<"), ("big", ">")):
+        length = int.from_bytes(beginning[:4], order)  # type: ignore[arg-type]
+        if length not in _KINDS:
+            continue
+        kind, magic, place = _KINDS[length]
+        if not beginning[place:].startswith(magic):
+            break
+        beginning += file.read(length - 348)
+        if len(beginning) < length:
+            raise RefusedInputError("NIFTI_TRUNCATED", "The file ends within its header; copy it again.")
+        header = kind(beginning, endianness=endianness, check=False)  # type: ignore[no-untyped-call]
+        return header, beginning
+    raise RefusedInputError(
+        "NIFTI_MAGIC", "The file is no NIfTI image in one file (.nii); pairs of .hdr and .img are not read."
+    )
+
+
+def _checked_shape(header: Any, limits: NiftiLimits) -> tuple[int, int, int]:
+    dimensions = [int(n) for n in header["dim"]]
+    count, sizes = dimensions[0], dimensions[1:]
+    if not 1 <= count <= 7 or count < 3 or any(n != 1 for n in sizes[3:count]):
+        shown = " x ".join(str(n) for n in sizes[: max(0, min(count, 7))]) or "no"
+        raise RefusedInputError(
+            "NIFTI_DIMENSIONS", f"The file has {shown} voxels; one three-dimensional volume is expected."
+        )
+    x, y, z = sizes[:3]
+    if min(x, y, z) < 1:
+        raise RefusedInputError(
+            "NIFTI_DIMENSIONS", f"The file has {x} x {y} x {z} voxels; each must be at least 1."
+        )
+    if max(x, y, z) > limits.side or x * y * z > limits.voxels:
+        raise RefusedInputError(
+            "NIFTI_SIZE",
+            f"The file has {x} x {y} x {z} voxels; at most {limits.side} along an axis and {limits.voxels} "
+            "in all are accepted.",
+        )
+    return x, y, z
+
+
+def _checked_type(header: Any) -> int:
+    """Return the bytes of a voxel."""
+    code, bits = int(header["datatype"]), int(header["bitpix"])
+    try:
+        dtype = np.dtype(header.get_data_dtype())
+    except (KeyError, nibabel.spatialimages.HeaderDataError):
+        # No such type, or one of no size.
+        dtype = np.dtype("V1")
+    if dtype.kind not in "iuf" or dtype.itemsize > 8:
+        raise RefusedInputError(
+            "NIFTI_DATATYPE",
+            f"The voxels have data type {code}; integers or floating point numbers of up to 64 bits are "
+            "expected.",
+        )
+    if bits != 8 * dtype.itemsize:
+        raise RefusedInputError(
+            "NIFTI_DATATYPE", f"The header says {dtype.name} voxels of {bits} bits, which cannot be."
+        )
+    return dtype.itemsize
+
+
+def _check_scaling(header: Any) -> None:
+    slope, intercept = float(header["scl_slope"]), float(header["scl_inter"])
+    # No slope, or 0, means that values are as stored (nifti1.h); with a slope, both must be numbers.
+    if math.isnan(slope) or slope == 0.0:
+        return
+    if not (math.isfinite(slope) and math.isfinite(intercept)):
+        raise RefusedInputError(
+            "NIFTI_SCALING", f"Values are scaled by {slope:g} and {intercept:g}; both must be numbers."
+        )
+
+
+def _check_place(header: Any, shape: tuple[int, int, int]) -> None:
+    spacing = np.asarray(header["pixdim"], dtype=np.float64)[1:4]
+    if not (np.isfinite(spacing).all() and (spacing > 0.0).all()):
+        raise RefusedInputError(
+            "NIFTI_SPACING",
+            f"The voxels are {' x '.join(f'{s:g}' for s in spacing)} mm large; correct the header.",
+        )
+    affines = {
+        name: np.asarray(read(), dtype=np.float64)
+        for name, code, read in _affines(header)
+        if int(header[code]) > 0
+    }
+    if not affines:
+        raise RefusedInputError(
+            "NIFTI_AFFINE",
+            "The header does not say how the volume lies in the patient (qform_code and sform_code are 0); "
+            "left and right cannot be known.",
+        )
+    for name, affine in affines.items():
+        _check_affine(name, affine, spacing)
+    if len(affines) == 2:
+        between = (affines["sform"] - affines["qform"])[:3, :3] * (np.array(shape) - 1.0)
+        apart = float(np.abs(between).sum(axis=1).max())
+        if apart > _CONFLICT_MM:
+            raise RefusedInputError(
+                "NIFTI_AFFINE_CONFLICT",
+                f"The qform and the sform of the header put the same voxels up to {apart:.1f} mm apart; set "
+                "the code of the wrong one to 0.",
+            )
+
+
+def _affines(header: Any) -> tuple[tuple[str, str, Callable[[], Any]], ...]:
+    return (("qform", "qform_code", lambda: _qform(header)), ("sform", "sform_code", header.get_sform))
+
+
+def _qform(header: Any) -> NDArray[np.float64]:
+    try:
+        return np.asarray(header.get_qform(), dtype=np.float64)
+    except (ValueError, nibabel.spatialimages.HeaderDataError):
+        # Quaternions that are no rotation, or a qfac that is no sign.
+        return np.full((4, 4), np.nan)
+
+
+def _check_affine(name: str, affine: NDArray[np.float64], spacing: NDArray[np.float64]) -> None:
+    matrix = affine[:3, :3]
+    if not np.isfinite(affine).all() or abs(np.linalg.det(matrix)) < 1e-6 * float(np.prod(spacing)):
+        raise RefusedInputError(
+            "NIFTI_AFFINE", f"The {name} of the header has no inverse; correct the header."
+        )
+    sides = np.linalg.norm(matrix, axis=0)
+    if (np.abs(sides / spacing - 1.0) > _CONFLICT_SHARE).any():
+        raise RefusedInputError(
+            "NIFTI_AFFINE_CONFLICT",
+            f"The {name} of the header makes voxels {' x '.join(f'{s:.3g}' for s in sides)} mm large, but "
+            f"pixdim says {' x '.join(f'{s:.3g}' for s in spacing)} mm; correct the one that is wrong.",
+        )
+
+
+def _count(file: _File, already: int, enough: int) -> int:
+    """Return how many bytes the file holds, unpacked piece by piece and thrown away; stops at ``enough``."""
+    found = already
+    while found < enough:
+        piece = file.read(min(_CHUNK, enough - found))
+        if not piece:
+            break
+        found += len(piece)
+    return found

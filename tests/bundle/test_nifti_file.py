@@ -1,0 +1,210 @@
+"""NIfTI files: one good volume passes; each defect is refused under its own code before memory is spent."""
+
+from __future__ import annotations
+
+import gzip
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import pytest
+
+from builders.dicom import phantom_hu
+from covid_ct_mask_net.errors import ExitCode, RefusedInputError
+from covid_ct_mask_net.nifti_file import LoadNiftid, NiftiLimits, check_nifti
+
+HU = phantom_hu((6, 8, 10))
+AFFINE = np.array([[-1.5, 0, 0, 30], [0, -2.0, 0, 40], [0, 0, 5.0, -70], [0, 0, 0, 1]])
+Edit = Callable[[Any], None]
+
+
+def _file(path: Path, edit: Edit | None = None) -> Path:
+    """Write a volume; ``edit`` changes its header afterwards, without nibabel's corrections."""
+    raw = nibabel.Nifti1Image(HU, AFFINE).to_bytes()
+    header = nibabel.Nifti1Header(raw[:348], check=False)
+    if edit is not None:
+        edit(header)
+    content = header.binaryblock + raw[348:]
+    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+    return path
+
+
+def _set(**fields: object) -> Edit:
+    def edit(header: Any) -> None:
+        for name, value in fields.items():
+            header[name] = value
+
+    return edit
+
+
+def _dim(*dimensions: int) -> Edit:
+    return _set(dim=[len(dimensions), *dimensions, *[1] * (7 - len(dimensions))])
+
+
+def _pixdim(*spacing: float) -> Edit:
+    return _set(pixdim=[1.0, *spacing, 1, 1, 1, 1])
+
+
+def _code(path: Path, limits: NiftiLimits | None = None) -> str:
+    with pytest.raises(RefusedInputError) as caught:
+        check_nifti(path, limits)
+    assert caught.value.exit_code is ExitCode.REFUSED_INPUT
+    assert path.name not in caught.value.sentence, "file names may hold the patient's"
+    assert caught.value.sentence.endswith(".")
+    return caught.value.code
+
+
+@pytest.mark.parametrize("name", ["ct.nii", "ct.nii.gz"])
+@pytest.mark.parametrize("kind", [nibabel.Nifti1Image, nibabel.Nifti2Image])
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("dtype", ["int16", "uint8", "float32", "float64", "int32", "int64"])
+def test_good_volumes_of_any_number_type_pass(
+    tmp_path: Path, name: str, kind: type, order: str, dtype: str
+) -> None:
+    hu = np.abs(HU).clip(0, 200).astype(dtype)
+    path = tmp_path / name
+    # nibabel warns about int64 and wants it named.
+    written = kind(hu, AFFINE, dtype=hu.dtype)
+    written.to_filename(path)
+    if order == ">":
+        swapped = kind(hu.astype(hu.dtype.newbyteorder(">")), AFFINE, written.header.as_byteswapped(">"))
+        swapped.to_filename(path)
+    check_nifti(path)
+    loaded = LoadNiftid("volume")({"volume": str(path), "other": 1})
+    assert loaded["other"] == 1
+    assert loaded["volume"].shape == (1, 6, 8, 10)
+    assert np.array_equal(loaded["volume"][0].numpy(), hu.astype("float32"))
+    assert np.allclose(loaded["volume"].affine, AFFINE)
+
+
+def test_a_fourth_dimension_of_one_is_a_volume(tmp_path: Path) -> None:
+    path = _file(tmp_path / "ct.nii", _dim(6, 8, 10, 1))
+    assert LoadNiftid("volume")({"volume": path})["volume"].shape == (1, 6, 8, 10)
+
+
+DEFECTS: dict[str, tuple[Edit, str]] = {
+    "wrong magic": (_set(magic=b"abc"), "NIFTI_MAGIC"),
+    "header of a pair": (_set(magic=b"ni1"), "NIFTI_MAGIC"),
+    "wrong header length": (_set(sizeof_hdr=347), "NIFTI_MAGIC"),
+    "4-D": (_dim(6, 8, 5, 2), "NIFTI_DIMENSIONS"),
+    "5-D vector": (_dim(6, 8, 5, 1, 2), "NIFTI_DIMENSIONS"),
+    "2-D": (_dim(48, 10), "NIFTI_DIMENSIONS"),
+    "no dimension": (_set(dim=[0] * 8), "NIFTI_DIMENSIONS"),
+    "9 dimensions": (_set(dim=[9, *[1] * 7]), "NIFTI_DIMENSIONS"),
+    "negative size": (_dim(6, -8, 10), "NIFTI_DIMENSIONS"),
+    "empty axis": (_dim(6, 0, 10), "NIFTI_DIMENSIONS"),
+    "huge": (_dim(32767, 32767, 32767), "NIFTI_SIZE"),
+    "many voxels": (_dim(2000, 2000, 2000), "NIFTI_SIZE"),
+    "RGB": (_set(datatype=128, bitpix=24), "NIFTI_DATATYPE"),
+    "RGBA": (_set(datatype=2304, bitpix=32), "NIFTI_DATATYPE"),
+    "complex": (_set(datatype=32, bitpix=64), "NIFTI_DATATYPE"),
+    "128 bit": (_set(datatype=1536, bitpix=128), "NIFTI_DATATYPE"),
+    "bits": (_set(datatype=1, bitpix=1), "NIFTI_DATATYPE"),
+    "unknown type": (_set(datatype=0), "NIFTI_DATATYPE"),
+    "no such type": (_set(datatype=999), "NIFTI_DATATYPE"),
+    "bits contradict type": (_set(bitpix=16), "NIFTI_DATATYPE"),
+    "infinite slope": (_set(scl_slope=np.inf), "NIFTI_SCALING"),
+    "infinite intercept": (_set(scl_slope=1.0, scl_inter=np.inf), "NIFTI_SCALING"),
+    "zero spacing": (_pixdim(1.5, 0.0, 5.0), "NIFTI_SPACING"),
+    "negative spacing": (_pixdim(1.5, -2.0, 5.0), "NIFTI_SPACING"),
+    "spacing is no number": (_pixdim(1.5, np.nan, 5.0), "NIFTI_SPACING"),
+    "no orientation": (_set(qform_code=0, sform_code=0), "NIFTI_AFFINE"),
+    "singular affine": (_set(srow_z=[0, 0, 0, 0]), "NIFTI_AFFINE"),
+    "affine is no number": (_set(srow_x=[np.nan, 0, 0, 0]), "NIFTI_AFFINE"),
+    "quaternion is no rotation": (_set(quatern_b=3.0, qform_code=1), "NIFTI_AFFINE"),
+    "sform mirrored": (_set(srow_x=[1.5, 0, 0, 30], qform_code=1), "NIFTI_AFFINE_CONFLICT"),
+    "sform turned": (
+        _set(srow_x=[0, -2.0, 0, 0], srow_y=[1.5, 0, 0, 0], qform_code=1), "NIFTI_AFFINE_CONFLICT",
+    ),
+    "sform of other spacing": (_set(srow_z=[0, 0, 2.5, 0], qform_code=0), "NIFTI_AFFINE_CONFLICT"),
+    "voxels begin in the header": (_set(vox_offset=16), "NIFTI_SIZE"),
+    "voxels begin nowhere": (_set(vox_offset=np.nan), "NIFTI_SIZE"),
+    "one slice too few": (_dim(6, 8, 11), "NIFTI_TRUNCATED"),
+    "one slice too many": (_dim(6, 8, 9), "NIFTI_SIZE"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["ct.nii", "ct.nii.gz"])
+@pytest.mark.parametrize("defect", DEFECTS)
+def test_each_defect_of_the_header_has_its_code(tmp_path: Path, name: str, defect: str) -> None:
+    edit, code = DEFECTS[defect]
+    assert _code(_file(tmp_path / name, edit)) == code
+
+
+def test_places_that_differ_by_rounding_or_origin_only_are_no_conflict(tmp_path: Path) -> None:
+    check_nifti(_file(tmp_path / "a.nii", _set(srow_z=[0, 0, 5.0001, -300.0], qform_code=1)))
+
+
+def test_a_broken_gzip_file_is_refused(tmp_path: Path) -> None:
+    good = _file(tmp_path / "good.nii.gz").read_bytes()
+    path = tmp_path / "bad.nii.gz"
+    cases = {
+        "cut": (good[: len(good) // 2], "NIFTI_TRUNCATED"),
+        "cut in its last bytes": (good[:-4], "NIFTI_TRUNCATED"),
+        "other checksum": (good[:-8] + bytes(4) + good[-4:], "NIFTI_GZIP"),
+        "damaged": (good[:20] + bytes(20) + good[40:], "NIFTI_GZIP"),
+        "something behind it": (good + b"something else", "NIFTI_GZIP"),
+        "a second file behind it": (good + gzip.compress(b"x" * 9), "NIFTI_SIZE"),
+    }
+    for case, (content, code) in cases.items():
+        path.write_bytes(content)
+        assert _code(path) == code, case
+
+
+@pytest.mark.parametrize("length", [0, 1, 347, 351])
+def test_a_file_that_ends_within_its_header_is_truncated(tmp_path: Path, length: int) -> None:
+    path = _file(tmp_path / "ct.nii")
+    path.write_bytes(path.read_bytes()[:length])
+    assert _code(path) == "NIFTI_TRUNCATED"
+
+
+def test_names_that_lie_about_packing_are_refused(tmp_path: Path) -> None:
+    packed, plain = _file(tmp_path / "a.nii.gz"), _file(tmp_path / "b.nii")
+    assert _code(packed.rename(tmp_path / "c.nii")) == "NIFTI_GZIP"
+    assert _code(plain.rename(tmp_path / "d.nii.gz")) == "NIFTI_GZIP"
+
+
+def test_a_bomb_is_counted_not_unpacked(tmp_path: Path) -> None:
+    """200 MB of zeros behind the header of a volume of 2 kB."""
+    header = _file(tmp_path / "ct.nii").read_bytes()[:352]
+    path = tmp_path / "bomb.nii.gz"
+    path.write_bytes(gzip.compress(header + bytes(200_000_000), 1))
+    tracemalloc.start()
+    try:
+        assert _code(path) == "NIFTI_SIZE"
+        assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_limits_are_settings(tmp_path: Path) -> None:
+    path = _file(tmp_path / "ct.nii")
+    check_nifti(path, NiftiLimits(side=10, voxels=480))
+    assert _code(path, NiftiLimits(side=9)) == "NIFTI_SIZE"
+    assert _code(path, NiftiLimits(voxels=479)) == "NIFTI_SIZE"
+    with pytest.raises(RefusedInputError):
+        LoadNiftid("volume", NiftiLimits(side=9))({"volume": path})
+
+
+def test_a_file_that_cannot_be_opened_is_unreadable(tmp_path: Path) -> None:
+    assert _code(tmp_path / "gone.nii") == "NIFTI_UNREADABLE"
+    (tmp_path / "folder.nii").mkdir()
+    assert _code(tmp_path / "folder.nii") == "NIFTI_UNREADABLE"
+
+
+def test_random_bytes_and_flipped_bits_never_end_in_another_exception(tmp_path: Path) -> None:
+    good = bytearray(_file(tmp_path / "ct.nii").read_bytes())
+    rng = np.random.default_rng(5)
+    path = tmp_path / "fuzz.nii"
+    for _ in range(150):
+        content = bytearray(good)
+        for place in rng.integers(0, 352, size=4):
+            content[place] = rng.integers(0, 256)
+        path.write_bytes(content)
+        try:
+            assert LoadNiftid("volume")({"volume": path})["volume"].shape == (1, 6, 8, 10)
+        except RefusedInputError as refusal:
+            assert refusal.code.startswith("NIFTI_")  # noqa: PT017 - both outcomes are right
