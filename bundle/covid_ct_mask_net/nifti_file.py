@@ -65,10 +65,10 @@ def check_nifti(path: Path, limits: NiftiLimits | None = None) -> None:
     Raises
     ------
     RefusedInputError
-        ``NIFTI_UNREADABLE``, ``NIFTI_TRUNCATED``, ``NIFTI_MAGIC`` (no single file),
-        ``NIFTI_DIMENSIONS`` (not three-dimensional), ``NIFTI_SIZE`` (too large, or other than its header
-        says), ``NIFTI_DATATYPE`` (colour, complex, bits), ``NIFTI_SCALING``, ``NIFTI_SPACING``, ``NIFTI_AFFINE`` (none, or without
-        inverse), ``NIFTI_AFFINE_CONFLICT`` (two that contradict each other), ``NIFTI_GZIP``.
+        ``NIFTI_UNREADABLE``, ``NIFTI_TRUNCATED``, ``NIFTI_GZIP``; ``NIFTI_MAGIC`` (no single file);
+        ``NIFTI_DIMENSIONS`` (not three-dimensional); ``NIFTI_SIZE`` (too large, or other than its header
+        says); ``NIFTI_DATATYPE`` (colour, complex, bits); ``NIFTI_SCALING``; ``NIFTI_SPACING``;
+        ``NIFTI_AFFINE`` (none, or without inverse); ``NIFTI_AFFINE_CONFLICT`` (two contradict each other).
     """
     limits = limits or NiftiLimits()
     try:
