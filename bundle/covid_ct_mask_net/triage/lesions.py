@@ -117,7 +117,8 @@ def link(
     """
     ordered = sorted(instances, key=_position)
     spacing = voxel_spacing(grid.affine)
-    reach = max(1, int(rules.bridge_mm / spacing[2]))
+    # Spacing comes from decimal strings: a thousandth of a slice is rounding.
+    reach = max(1, int(rules.bridge_mm / spacing[2] + 1e-3))
     by_slice: defaultdict[int, list[int]] = defaultdict(list)
     for number, instance in enumerate(ordered):
         by_slice[instance.slice_index].append(number)

@@ -1,3 +1,5 @@
+"""From slices to the volume: golden numbers, and what holds for every rule."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -14,48 +16,103 @@ from covid_ct_mask_net.triage.pooling import (
     pooling_rule,
 )
 
-RULES = [Mean(), TopKMean(3), Max(), NoisyOr(), SharePositive()]
-NAMES = [type(rule).__name__ for rule in RULES]
-SLICES = np.array([[0.8, 0.1, 0.1], [0.1, 0.2, 0.7], [0.6, 0.3, 0.1], [0.2, 0.3, 0.5]])
+SLICES = np.array([[0.8, 0.1, 0.1], [0.2, 0.3, 0.5], [0.5, 0.4, 0.1], [0.9, 0.05, 0.05]])
+RULES = [Mean(), TopKMean(1), TopKMean(8), TopKMean(100), Max(), NoisyOr(), SharePositive()]
+IDS = [type(rule).__name__ + str(getattr(rule, "k", "")) for rule in RULES]
 
 
-@pytest.mark.parametrize("rule", RULES, ids=NAMES)
-def test_every_rule_gives_probabilities_and_ignores_the_order(rule: PoolingRule) -> None:
-    rng = np.random.default_rng(1)
-    for count in (1, 2, 7, 40):
-        slices = rng.dirichlet([1, 1, 1], size=count)
-        pooled = rule(slices)
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        (Mean(), [0.6, 0.2125, 0.1875]),
+        (TopKMean(2), [0.35, 0.35, 0.3]),
+        (Max(), [0.2, 0.3, 0.5]),
+        # 0.8 * 0.2 * 0.5 * 0.9 = 0.072; disease 0.85 : 0.75.
+        (NoisyOr(), [0.072, 0.928 * 0.85 / 1.6, 0.928 * 0.75 / 1.6]),
+        (SharePositive(), [0.75, 0.0, 0.25]),
+    ],
+)
+def test_golden_numbers(rule: PoolingRule, expected: list[float]) -> None:
+    assert rule(SLICES) == pytest.approx(expected, abs=1e-12)
+
+
+def _random(count: int, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).dirichlet([0.5, 0.5, 0.5], size=count)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=IDS)
+@pytest.mark.parametrize("count", [1, 2, 9, 300])
+def test_probabilities_sum_to_one_and_lie_in_bounds(rule: PoolingRule, count: int) -> None:
+    for seed in range(5):
+        pooled = rule(_random(count, seed))
         assert pooled.shape == (3,)
-        assert pooled.min() >= 0
-        assert pooled.sum() == pytest.approx(1)
-        np.testing.assert_allclose(rule(rng.permutation(slices)), pooled, atol=1e-12)
+        assert pooled.sum() == pytest.approx(1.0, abs=1e-12)
+        assert (pooled >= 0.0).all()
+        assert (pooled <= 1.0).all()
 
 
-@pytest.mark.parametrize("rule", RULES, ids=NAMES)
-def test_slices_that_agree_keep_their_class(rule: PoolingRule) -> None:
-    assert rule(np.tile([0.05, 0.05, 0.9], (5, 1))).argmax() == 2
+@pytest.mark.parametrize("rule", RULES, ids=IDS)
+def test_the_order_of_the_slices_does_not_matter(rule: PoolingRule) -> None:
+    slices = np.concatenate([_random(20, 1), np.tile([[0.3, 0.3, 0.4], [0.3, 0.4, 0.3]], (5, 1))])
+    expected = rule(slices)
+    for seed in range(10):
+        assert rule(np.random.default_rng(seed).permutation(slices)) == pytest.approx(expected, abs=1e-12)
 
 
-def test_values_by_hand() -> None:
-    np.testing.assert_allclose(Mean()(SLICES), [0.425, 0.225, 0.35])
-    np.testing.assert_allclose(TopKMean(2)(SLICES), [0.15, 0.25, 0.6])
-    np.testing.assert_allclose(Max()(SLICES), SLICES[1])
-    np.testing.assert_allclose(SharePositive()(SLICES), [0.5, 0, 0.5])
-    control = 0.8 * 0.1 * 0.6 * 0.2
-    shares = np.array([0.9, 1.4]) / 2.3
-    np.testing.assert_allclose(NoisyOr()(SLICES), [control, *((1 - control) * shares)])
+@pytest.mark.parametrize("rule", [r for r in RULES if not isinstance(r, SharePositive)])
+def test_one_slice_is_its_own_answer(rule: PoolingRule) -> None:
+    assert rule(SLICES[1:2]) == pytest.approx(SLICES[1])
 
 
-def test_top_k_of_fewer_slices_is_the_mean() -> None:
-    np.testing.assert_allclose(TopKMean(50)(SLICES), Mean()(SLICES))
+@pytest.mark.parametrize("rule", RULES, ids=IDS)
+@pytest.mark.parametrize("label", [0, 1, 2])
+def test_certain_slices_give_a_certain_answer(rule: PoolingRule, label: int) -> None:
+    assert rule(np.tile(np.eye(3)[label], (12, 1))) == pytest.approx(np.eye(3)[label], abs=1e-9)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=IDS)
+def test_one_slice_of_disease_more_never_lowers_the_disease_below_the_mean_of_the_rest(
+    rule: PoolingRule,
+) -> None:
+    healthy = np.tile([0.9, 0.05, 0.05], (20, 1))
+    assert rule(np.vstack([healthy, [0.1, 0.1, 0.8]]))[0] <= rule(healthy)[0] + 1e-12
+
+
+def test_noisy_or_grows_with_the_slices_and_does_not_underflow() -> None:
+    doubt = np.tile([0.95, 0.03, 0.02], (400, 1))
+    controls = [NoisyOr()(doubt[:n])[0] for n in (1, 10, 100, 400)]
+    assert controls == sorted(controls, reverse=True)
+    assert NoisyOr()(np.tile([1.0, 0.0, 0.0], (3000, 1))) == pytest.approx([1.0, 0.0, 0.0])
+    assert np.isfinite(NoisyOr()(np.tile([0.0, 1.0, 0.0], (3000, 1)))).all()
+
+
+def test_ties_of_share_and_top_k_give_one_answer() -> None:
+    tied = np.array([[0.5, 0.2, 0.3], [0.5, 0.3, 0.2]])
+    assert np.array_equal(Max()(tied), Max()(tied[::-1]))
 
 
 def test_rules_by_name() -> None:
-    assert isinstance(pooling_rule("top_k_mean", {"k": 4}), TopKMean)
-    assert "4 lung slices" in pooling_rule("top_k_mean", {"k": 4}).describe()
-    with pytest.raises(UsageError, match="choose mean, top_k_mean"):
+    rule = pooling_rule("top_k_mean", {"k": 3})
+    assert isinstance(rule, TopKMean)
+    assert rule.k == 3
+    for name, kind in (
+        ("mean", Mean),
+        ("max", Max),
+        ("noisy_or", NoisyOr),
+        ("share_positive", SharePositive),
+    ):
+        assert type(pooling_rule(name)) is kind
+    with pytest.raises(UsageError, match="choose mean, top_k_mean, max, noisy_or, share_positive"):
         pooling_rule("median")
     with pytest.raises(UsageError, match="does not take"):
-        pooling_rule("mean", {"k": 4})
-    with pytest.raises(UsageError, match="at least one"):
-        pooling_rule("top_k_mean", {"k": 0})
+        pooling_rule("mean", {"k": 3})
+    with pytest.raises(UsageError, match="does not take"):
+        pooling_rule("top_k_mean")
+    with pytest.raises(UsageError, match="at least one slice"):
+        TopKMean(0)
+
+
+def test_each_rule_says_what_it_does() -> None:
+    sentences = {rule.describe() for rule in RULES}
+    assert len(sentences) == len(RULES)
+    assert TopKMean(8).describe() == "mean of the class probabilities of the 8 lung slices least like Control"

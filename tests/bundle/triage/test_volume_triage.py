@@ -1,96 +1,168 @@
+"""Evidence, lungs and HU put together into the triage of a volume."""
+
 from __future__ import annotations
+
+import dataclasses
 
 import numpy as np
 import pytest
 
-from builders.volumes import MODEL, SHAPE, evidence, grid, instance, two_lungs
+from builders.evidence import CONSOLIDATION, GGO, SHAPE, evidence, grid, instance, two_lungs
 from covid_ct_mask_net.errors import NotAssessableError, UsageError
-from covid_ct_mask_net.labels import LesionClass, Side, SliceClass, Zone
-from covid_ct_mask_net.results import Priority
-from covid_ct_mask_net.triage.pooling import Mean
+from covid_ct_mask_net.evidence import SliceEvidence
+from covid_ct_mask_net.geometry import CanonicalGrid
+from covid_ct_mask_net.labels import Side, SliceClass, Zone
+from covid_ct_mask_net.results import ModelReport, Priority
+from covid_ct_mask_net.triage.lesions import LesionRules
+from covid_ct_mask_net.triage.pooling import Max, Mean
 from covid_ct_mask_net.triage.volume_triage import TriageOutcome, VolumeTriage
 
-COVID = (0.0, 0.0, 8.0)
-HU = np.full(SHAPE, -850, dtype=np.float32)
+MODEL = ModelReport("m", "1", "abc", "nothing", "a test")
+GRID = grid()
+HU = np.full(SHAPE, -800.0, np.float32)
+HU[:, :, 4] = -600.0
+HEALTHY, COVID = (4.0, 0.0, 0.0), (0.0, 0.0, 4.0)
 
 
-def outcome(*slices, key: str = "study", triage: VolumeTriage | None = None) -> TriageOutcome:
-    return (triage or VolumeTriage(Mean()))(HU, two_lungs(), grid(), slices, key, MODEL)
-
-
-SICK = (
-    evidence(2, instance(2, 6, 8), logits=COVID),
-    evidence(3, instance(3, 6, 8), logits=COVID),
-    evidence(9, instance(9, 28, 8, lesion_class=LesionClass.CONSOLIDATION), logits=COVID),
-)
-
-
-def test_a_sick_volume() -> None:
-    result = outcome(*SICK)
-    assert result.triage.predicted_class is SliceClass.COVID_19
-    assert result.triage.priority is Priority.URGENT
-    assert (result.triage.assessed_slices, result.triage.positive_slices) == (3, 3)
-    assert result.triage.negative is False
-    first, second = result.lesions
-    assert (first.tracking_id, first.side, first.zone) == ("GGO-1", Side.RIGHT, Zone.LOWER)
-    assert (second.tracking_id, second.side, second.zone) == ("CONSOLIDATION-2", Side.LEFT, Zone.UPPER)
-    assert first.slices == (2, 3)
-    assert first.volume_ml == pytest.approx(32 * 0.01)
-    assert first.mean_hu == -850
-    # Voxel centres at column 7.5, row 9.5, slice 2.5; spacing 1, 2, 5 mm.
-    assert first.centroid_mm == (7.5, 19.0, 12.5)
-    assert np.count_nonzero(result.label_map) == 48
-
-
-def test_detections_are_reported_in_source_pixels() -> None:
-    (detection,) = outcome(*SICK).slices[0].detections
-    assert detection.box == (6.0, 8.0, 10.0, 12.0)
-    assert detection.area_mm2 == 32.0
-
-
-def test_detections_that_are_no_lesion_are_not_reported() -> None:
-    result = outcome(evidence(5, instance(5, score=0.3)))
-    assert result.lesions == ()
-    assert result.slices[0].detections == ()
-    assert result.triage.negative is True
-
-
-def test_a_lesion_makes_a_control_volume_not_negative() -> None:
-    result = outcome(evidence(5, instance(5)))
-    assert result.triage.predicted_class is SliceClass.CONTROL
-    assert result.triage.negative is False
-
-
-def test_order_and_study_decide_what_they_should() -> None:
-    one, other = outcome(*SICK), outcome(*reversed(SICK))
-    assert one.triage == other.triage
-    assert one.lesions == other.lesions
-    uids = {
-        lesion.tracking_uid for key in ("study", "other study") for lesion in outcome(*SICK, key=key).lesions
+def _slices() -> list[SliceEvidence]:
+    """A consolidation in the right lung on slices 3 and 4, a GGO in the left one on slice 10."""
+    found = {
+        3: [instance(3, (10, 15), (5, 13), CONSOLIDATION, 0.8)],
+        4: [instance(4, (10, 15), (5, 13), CONSOLIDATION, 0.95), instance(4, (20, 21), (5, 6), GGO, 0.99)],
+        10: [instance(10, (10, 14), (25, 31), GGO, 0.7)],
     }
-    assert len(uids) == 4
+    return [
+        evidence(k, *found.get(k, ()), logits=COVID if k in found else HEALTHY) for k in range(12)
+    ]  # fmt: skip
 
 
-def test_temperature_softens_the_probabilities() -> None:
-    sharp = outcome(*SICK).triage.probabilities
-    soft = outcome(*SICK, triage=VolumeTriage(Mean(), temperature=4.0)).triage.probabilities
-    assert 1 / 3 < soft[2] < sharp[2]
+def _triage(
+    slices: list[SliceEvidence], triage: VolumeTriage | None = None, **changes: object
+) -> TriageOutcome:
+    arguments = {"hu": HU, "lungs": two_lungs(), "grid": GRID, "source_key": "key", "model": MODEL} | changes
+    return (triage or VolumeTriage(Mean()))(evidence=slices, **arguments)  # type: ignore[arg-type]
 
 
-def test_volumes_that_get_no_class() -> None:
+def test_lesions_are_described() -> None:
+    first, second = _triage(_slices()).lesions
+    assert (first.number, first.tracking_id, first.lesion_class) == (1, "CONSOLIDATION-1", CONSOLIDATION)
+    assert (first.side, first.zone) == (Side.RIGHT, Zone.MIDDLE)
+    assert (first.first_slice, first.last_slice, first.slices) == (3, 4, (3, 4))
+    assert first.volume_ml == 0.8
+    assert first.mean_hu == -700.0
+    assert first.certainty == 0.95
+    # Canonical voxel (8.5, 12, 3.5): RAS (20 - 8.5, 30 - 24, -100 + 17.5), LPS negates the first two.
+    assert first.centroid_mm == (-11.5, -6.0, -82.5)
+    assert (second.tracking_id, second.side, second.zone, second.volume_ml) == (
+        "GGO-2",
+        Side.LEFT,
+        Zone.UPPER,
+        0.24,
+    )
+
+
+def test_lesions_pairs_mask_and_detections_agree() -> None:
+    outcome = _triage(_slices())
+    assert len(outcome.lesions) == len(outcome.linked) == 2
+    assert np.count_nonzero(outcome.label_map == 2) == 80
+    assert np.count_nonzero(outcome.label_map == 1) == 24
+    # The GGO of one pixel was too small: it is no detection of the result either.
+    assert [len(s.detections) for s in outcome.slices] == [0, 0, 0, 1, 1, 0, 0, 0, 0, 0, 1, 0]
+    assert outcome.slices[3].detections[0].area_mm2 == 80.0
+    assert outcome.involvement.total.lesion_ml == 1.04
+
+
+def test_slices_are_reported_from_inferior_to_superior() -> None:
+    outcome = _triage(_slices()[::-1])
+    assert [s.source_index for s in outcome.slices] == list(range(12))
+    assert [s.position_mm for s in outcome.slices] == [-100.0 + 5 * k for k in range(12)]
+
+
+def test_class_probabilities_and_rule() -> None:
+    outcome = _triage(_slices(), VolumeTriage(Max()))
+    triage = outcome.triage
+    assert triage.predicted_class is SliceClass.COVID_19
+    share = np.exp(4.0) / (np.exp(4.0) + 2.0)
+    assert triage.probabilities[2] == pytest.approx(share)
+    assert (triage.assessed_slices, triage.positive_slices) == (12, 3)
+    assert triage.pooling_rule == Max().describe()
+    assert triage.priority is Priority.URGENT
+    assert not triage.negative
+
+
+def test_negative_is_control_without_lesions() -> None:
+    healthy = [evidence(k, logits=HEALTHY) for k in range(12)]
+    clear = _triage(healthy)
+    assert clear.triage.negative
+    assert clear.triage.priority is Priority.ROUTINE
+    assert clear.lesions == ()
+    assert not clear.label_map.any()
+    lesion = [*healthy[:4], evidence(4, instance(4, (10, 15), (5, 13)), logits=HEALTHY), *healthy[5:]]
+    assert not _triage(lesion).triage.negative
+
+
+def test_the_order_of_slices_and_instances_does_not_matter() -> None:
+    expected = _triage(_slices())
+    shuffled = [dataclasses.replace(e, instances=e.instances[::-1]) for e in _slices()]
+    for seed in range(5):
+        order = np.random.default_rng(seed).permutation(12)
+        found = _triage([shuffled[k] for k in order])
+        assert found.triage == expected.triage
+        assert found.lesions == expected.lesions
+        assert found.slices == expected.slices
+        assert found.involvement == expected.involvement
+
+
+def test_tracking_uids_depend_on_source_and_model_alone() -> None:
+    uids = [lesion.tracking_uid for lesion in _triage(_slices()).lesions]
+    assert uids == [lesion.tracking_uid for lesion in _triage(_slices()).lesions]
+    assert len(set(uids)) == 2
+    for change in ({"source_key": "other"}, {"model": dataclasses.replace(MODEL, sha256="def")}):
+        assert not set(uids) & {lesion.tracking_uid for lesion in _triage(_slices(), **change).lesions}
+
+
+def test_boxes_go_back_to_source_pixels() -> None:
+    """A source whose x is flipped: column 5 to 13 of 40 becomes 27 to 35."""
+    flip = np.diag([-1.0, 1.0, 1.0, 1.0])
+    flip[0, 3] = SHAPE[0] - 1
+    source = CanonicalGrid(GRID.affine, GRID.affine @ flip)
+    outcome = _triage(_slices(), grid=source)
+    assert outcome.slices[3].detections[0].box == (27.0, 10.0, 35.0, 15.0)
+    assert _triage(_slices()).slices[3].detections[0].box == (5.0, 10.0, 13.0, 15.0)
+
+
+def test_temperature_softens_and_keeps_the_class() -> None:
+    warm = _triage(_slices(), VolumeTriage(Max(), temperature=4.0)).triage
+    assert warm.predicted_class is SliceClass.COVID_19
+    assert warm.probabilities[2] == pytest.approx(np.e / (np.e + 2.0))
+
+
+def test_large_logits_do_not_overflow() -> None:
+    slices = [evidence(k) for k in range(12)]
+    slices[0] = dataclasses.replace(slices[0], logits=(-2000.0, 0.0, 2000.0))
+    assert _triage(slices, VolumeTriage(Max())).triage.probabilities == (0.0, 0.0, 1.0)
+
+
+def test_what_gives_no_answer_is_not_assessed() -> None:
     with pytest.raises(NotAssessableError) as caught:
-        outcome()
+        _triage([])
     assert caught.value.code == "NO_EVIDENCE"
+    broken = dataclasses.replace(evidence(0), logits=(float("nan"), 0.0, 0.0))
     with pytest.raises(NotAssessableError) as caught:
-        outcome(evidence(5, logits=(0.0, 0.0, 0.1)), triage=VolumeTriage(Mean(), min_confidence=0.5))
-    assert caught.value.code == "LOW_CONFIDENCE"
-    with pytest.raises(NotAssessableError) as caught:
-        outcome(evidence(5, logits=(float("nan"), 0.0, 0.0)))
+        _triage([broken])
     assert caught.value.code == "MODEL_NON_FINITE"
+    with pytest.raises(NotAssessableError, match=r"0\.333; at least 0\.5") as caught:
+        _triage([evidence(0)], VolumeTriage(Mean(), min_confidence=0.5))
+    assert caught.value.code == "LOW_CONFIDENCE"
 
 
-def test_settings_outside_their_range_are_refused() -> None:
-    with pytest.raises(UsageError, match="temperature"):
-        VolumeTriage(Mean(), temperature=0.0)
-    with pytest.raises(UsageError, match="min_confidence"):
-        VolumeTriage(Mean(), min_confidence=1.0)
+@pytest.mark.parametrize("wrong", [{"temperature": 0.0}, {"temperature": -1.0}, {"min_confidence": 1.0}])
+def test_settings_are_checked(wrong: dict[str, float]) -> None:
+    with pytest.raises(UsageError):
+        VolumeTriage(Mean(), **wrong)
+
+
+def test_lesion_rules_are_used() -> None:
+    strict = VolumeTriage(Mean(), lesion_rules=LesionRules(min_score=0.9))
+    (lesion,) = _triage(_slices(), strict).lesions
+    assert lesion.slices == (4,)
