@@ -59,7 +59,7 @@ def initial_classifier(
     if not start:
         raise UsageError(
             "START",
-            "A classifier starts from a checkpoint of a detector or a classifier; name one by --start.",
+            "A classifier starts from a checkpoint of a detector or a classifier; name one by --weights.",
         )
     path = Path(start)
     model = load_model(path)

@@ -55,7 +55,7 @@ class LossAverages:
         names = list(self._sums)
         sums = torch.tensor([self._sums[name] for name in names] + [float(self._count)], dtype=torch.float64)
         if idist.get_world_size() > 1:
-            sums = idist.all_reduce(sums.to(idist.device()).float()).double().cpu()  # type: ignore[union-attr]
+            sums = torch.as_tensor(idist.all_reduce(sums.to(idist.device()))).cpu()
         for name, total in zip(names, sums[:-1].tolist(), strict=True):
             engine.state.metrics[name] = total / sums[-1].item()
 

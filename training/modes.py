@@ -83,9 +83,10 @@ def train_classifier(network: CovidCTMaskNet, mode: ClassifierMode | str) -> lis
     return _choose(network, frozen=[p for p in network.parameters() if id(p) not in chosen])
 
 
-def batch_norms(network: nn.Module) -> list[nn.BatchNorm2d]:
+def batch_norms(network: nn.Module) -> list[nn.BatchNorm2d | nn.SyncBatchNorm]:
     """Return all batch normalisation layers, by what they are and not by name."""
-    return [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)]
+    kinds = (nn.BatchNorm2d, nn.SyncBatchNorm)
+    return [layer for layer in network.modules() if isinstance(layer, kinds)]
 
 
 def freeze_statistics(network: nn.Module) -> None:

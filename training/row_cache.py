@@ -22,11 +22,12 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from covid_ct_mask_net.errors import NotAssessableError, OutputError
+from covid_ct_mask_net.errors import NotAssessableError, OutputError, UsageError
 from covid_ct_mask_net.networks.classifier import CovidCTMaskNet
 from covid_ct_mask_net.networks.ranked_rows import ROW_WIDTH
 from covid_ct_mask_net.training.datasets.records import FILE, IMAGE, SLICE_CLASS, Record
 from covid_ct_mask_net.training.lung_crop import WHOLE_SHAPE
+from covid_ct_mask_net.training.processes import several_processes
 from covid_ct_mask_net.training.randomness import SeededDataset
 
 ROWS = "rows"
@@ -85,7 +86,16 @@ def slices_or_rows(
         Network whose trunk does not change; without it, slices are returned.
     **rows
         Further parameters of `cached_rows`.
+
+    Raises
+    ------
+    UsageError
+        If rows are asked for in one of several processes.
     """
+    if classifier is not None and several_processes():
+        raise UsageError(
+            "ROWS", "Mode s trains on cached rows in minutes, in one process; leave the overlay out for it."
+        )
     slices = SeededDataset(data, transform, seed, cache_rate=0.0 if classifier is not None else cache_rate)
     return slices if classifier is None else cached_rows(classifier, slices, **rows)
 

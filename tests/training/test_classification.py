@@ -86,7 +86,7 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _settings(start: Path, **changes: Any) -> dict[str, Any]:
-    return {"start": str(start), "regions": 16, "features": 8, **changes}
+    return {"weights": str(start), "regions": 16, "features": 8, **changes}
 
 
 def _train(data: Path, run: Path, **changes: Any) -> Path:
@@ -163,7 +163,7 @@ def test_two_classes_are_fine_tuned_from_three(data: Path, start: Path, tmp_path
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(images[4 * number + index].read_bytes())
     run = train_classifier(
-        binary, tmp_path / "two", "finetune_binary.yaml", start=str(first / "model.pt"), mode="s_bn",
+        binary, tmp_path / "two", "finetune_binary.yaml", weights=str(first / "model.pt"), mode="s_bn",
         validation_share=0.25, epochs=2,
     )  # fmt: skip
     info = read_run(run).info
@@ -173,7 +173,7 @@ def test_two_classes_are_fine_tuned_from_three(data: Path, start: Path, tmp_path
     assert model.classifier is not None
     assert model.classifier.s.fc3.weight.shape[0] == 2
     training = classifier_workflow(
-        binary, tmp_path / "x", "finetune_binary.yaml", start=str(first / "model.pt"), validation_share=0.25
+        binary, tmp_path / "x", "finetune_binary.yaml", weights=str(first / "model.pt"), validation_share=0.25
     )
     training.initialize()
     assert training.max_epochs == 10
@@ -200,4 +200,4 @@ def test_lists_that_do_not_match_and_missing_starts_end_in_a_sentence(
         _train(data, tmp_path / "run")
     found = expected_failure(failure.value)
     assert found is not None
-    assert "name one by --start" in found.sentence
+    assert "name one by --weights" in found.sentence

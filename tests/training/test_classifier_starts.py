@@ -56,7 +56,7 @@ def test_a_classifier_goes_on_and_new_classes_get_a_new_last_layer(tmp_path: Pat
 
 
 def test_what_does_not_fit_ends_in_a_sentence(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="name one by --start"):
+    with pytest.raises(UsageError, match="name one by --weights"):
         initial_classifier(None, classes=3, seed=1)
     with pytest.raises(UntrustedModelError, match="no weights at"):
         initial_classifier(tmp_path / "none.pt", classes=3, seed=1)

@@ -200,8 +200,8 @@ def test_a_resumed_run_equals_one_that_was_not_interrupted(data: Path, tmp_path:
 def test_heads_are_trained_from_a_checkpoint_without_validation(data: Path, tmp_path: Path) -> None:
     first = train_segmentation(data, tmp_path / "first", epochs=1, validation_share=0)
     second = train_segmentation(
-        data, tmp_path / "second", epochs=1, mode="heads", start=str(first / "model.pt"), validation_share=0,
-        mask_type="both",
+        data, tmp_path / "second", epochs=1, mode="heads", weights=str(first / "model.pt"),
+        validation_share=0, mask_type="both",
     )  # fmt: skip
     before, after = (load_segmentation(run / "model.pt").state_dict() for run in (first, second))
     for name, value in before.items():
