@@ -1,0 +1,150 @@
+"""The pipeline that a bundle's configuration describes."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from monai.data import MetaTensor
+
+from builders.chest import make_chest
+from builders.networks import CARD, small_model, small_s, small_trunk
+from covid_ct_mask_net import UNTRAINED_NOTICE
+from covid_ct_mask_net.checkpoints import MANIFEST_NAME, Model, file_sha256, save_checkpoint
+from covid_ct_mask_net.declining import DECLINED
+from covid_ct_mask_net.errors import NotAssessableError, UntrustedModelError
+from covid_ct_mask_net.networks.slice_model import Shared
+from covid_ct_mask_net.paths import bundle_root
+from covid_ct_mask_net.pipeline import (
+    VolumePipeline,
+    build_model,
+    detector_network,
+    load_pipeline,
+    slice_model,
+)
+from covid_ct_mask_net.triage.pooling import Max
+
+SMALL = {
+    "detector_settings#image_min_size": 64,
+    "detector_settings#rpn_top_testing": 30,
+    "device": "cpu",
+}
+
+
+@pytest.fixture(scope="module")
+def pipeline() -> VolumePipeline:
+    return load_pipeline(bundle_root(), SMALL)
+
+
+def _data(**properties) -> dict:  # type: ignore[no-untyped-def]
+    chest = make_chest(spacing=(3.0, 3.0, 8.0), **properties)
+    volume = MetaTensor(torch.from_numpy(chest.hu)[None], affine=torch.as_tensor(chest.affine))
+    return {"volume": volume, "source_key": "key"}
+
+
+def test_a_volume_goes_through_three_steps(pipeline: VolumePipeline) -> None:
+    done: list[int] = []
+    prepared = pipeline.prepare(_data())
+    assert DECLINED not in prepared
+    assert prepared["slices"].min() >= 0.0
+    assert prepared["slices"].max() <= 1.0
+    assessed = pipeline.assess(pipeline.infer(prepared, done.append))
+    assert sum(done) == len(prepared["slice_indices"]) == len(assessed["outcome"].slices)
+    assert assessed["lesion_mask"].shape == prepared["volume"].shape
+    assert sum(assessed["outcome"].triage.probabilities) == pytest.approx(1.0)
+
+
+def test_the_default_weights_say_that_they_are_untrained(pipeline: VolumePipeline) -> None:
+    assert pipeline.model.notice == UNTRAINED_NOTICE
+    assert not pipeline.network.training
+    assert pipeline.network.shared is Shared.REGIONS
+
+
+def test_a_declined_volume_passes_through(pipeline: VolumePipeline) -> None:
+    declined = pipeline.prepare(_data(bottom=-330.0))
+    assert declined[DECLINED].code == "NOT_CHEST"
+    assert declined["source_key"] == "key"
+    for step in (pipeline.infer, pipeline.assess):
+        assert step(declined)[DECLINED] is declined[DECLINED]
+        assert "outcome" not in step(declined)
+
+
+def test_a_network_without_numbers_declines_the_volume(pipeline: VolumePipeline) -> None:
+    prepared = pipeline.prepare(_data())
+
+    class Broken:
+        def __call__(self, *_: object) -> None:
+            raise NotAssessableError("MODEL_NON_FINITE", "No number.")
+
+    broken = VolumePipeline(pipeline.transforms, Broken(), pipeline.network, pipeline.triage, pipeline.model)  # type: ignore[arg-type]
+    assert broken.infer(prepared)[DECLINED].code == "MODEL_NON_FINITE"
+
+
+def test_entries_of_the_configuration_can_be_replaced() -> None:
+    changed = load_pipeline(
+        bundle_root(),
+        {**SMALL, "pooling": {"_target_": "covid_ct_mask_net.triage.pooling.Max"}, "inferer#batch_size": 3},
+    )
+    assert isinstance(changed.triage.triage.pooling, Max)
+    assert changed.inferer.batch_size == 3
+
+
+def test_equal_seeds_make_equal_weights_and_hashes() -> None:
+    models = [build_model("untrained", ".", small_trunk(), small_s(), seed) for seed in (1, 1, 2)]
+    hashes = [model.report.sha256 for model in models]
+    assert hashes[0] == hashes[1] != hashes[2]
+
+
+def test_a_folder_without_bundle_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UntrustedModelError) as caught:
+        load_pipeline(tmp_path)
+    assert caught.value.code == "BUNDLE_MISSING"
+
+
+def _saved(folder: Path, model: Model) -> str:
+    (folder / "models").mkdir()
+    save_checkpoint(folder / "models" / "model.pt", CARD, model.detector, model.classifier)
+    listed = file_sha256(folder / "models" / "model.pt")
+    (folder / "models" / MANIFEST_NAME).write_text(f"{listed}  model.pt\n")
+    return "models/model.pt"
+
+
+def test_trained_weights_come_from_the_bundle(tmp_path: Path) -> None:
+    saved = small_model(seed=7)
+    weights = _saved(tmp_path, saved)
+    model = build_model(weights, str(tmp_path), small_trunk(), small_s(), seed=1)
+    assert model.report.name == "small"
+    for mine, theirs in zip(model.classifier.parameters(), saved.classifier.parameters(), strict=True):  # type: ignore[union-attr]
+        assert torch.equal(mine, theirs)
+
+
+def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
+    weights = _saved(tmp_path, small_model())
+    with pytest.raises(
+        UntrustedModelError, match="use the configuration that belongs to the weights"
+    ) as caught:
+        build_model(weights, str(tmp_path), small_trunk(truncation=1), small_s(), seed=1)
+    assert caught.value.code == "WEIGHTS_MISMATCH"
+
+
+def test_altered_and_unlisted_weights_are_refused(tmp_path: Path) -> None:
+    weights = tmp_path / _saved(tmp_path, small_model())
+    shutil.copy(weights, weights.with_name("other.pt"))
+    with pytest.raises(UntrustedModelError):
+        build_model("models/other.pt", str(tmp_path), small_trunk(), small_s(), seed=1)
+    weights.write_bytes(weights.read_bytes() + b"x")
+    with pytest.raises(UntrustedModelError):
+        build_model("models/model.pt", str(tmp_path), small_trunk(), small_s(), seed=1)
+    with pytest.raises(UntrustedModelError):
+        build_model("models/gone.pt", str(tmp_path), small_trunk(), small_s(), seed=1)
+
+
+def test_half_a_model_cannot_triage() -> None:
+    model = small_model()
+    half = Model(None, model.classifier, model.report)
+    with pytest.raises(UntrustedModelError):
+        slice_model(half, 0.5, torch.device("cpu"))
+    with pytest.raises(UntrustedModelError):
+        detector_network(half, use_list_output=False)
