@@ -10,7 +10,7 @@ import pytest
 import torch
 from ignite.engine import Engine, State
 
-from builders.evaluations import evaluate, small_weights
+from builders.evaluations import evaluate, missing_properties, small_weights
 from builders.lesion_data import make_covidx
 from covid_ct_mask_net.checkpoints import load_classifier
 from covid_ct_mask_net.errors import NotAssessableError, UsageError
@@ -117,6 +117,11 @@ def test_a_training_keeps_its_own_description(data: Path, tmp_path: Path) -> Non
     assert info.evaluations["external"].source == "external"
     figures = json.loads((folder / "metrics.json").read_text())["external"]
     assert figures["demographics"]["age"]["median"] == 50
+
+
+@pytest.mark.parametrize("overlays", [[], ["evaluate_robustness.yaml"]])
+def test_the_configuration_has_the_properties_of_a_bundle(overlays: list[str], run: Path, data: Path) -> None:
+    assert missing_properties([CONFIG, *overlays], data / "images", run) == []
 
 
 def test_baselines_are_evaluated_in_the_same_harness(data: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from builders.evaluations import evaluate, small_weights
+from builders.evaluations import evaluate, missing_properties, small_weights
 from builders.lesion_data import make_cncb
 from builders.networks import random_slices
 from covid_ct_mask_net.errors import UsageError
@@ -68,6 +68,11 @@ def test_all_figures_of_segmentation_are_drawn_from_it(run: Path, tmp_path: Path
     rows = (tmp_path / "table-6.csv").read_text()
     assert "COCO, masks" in rows
     assert "(other slices)" in rows
+
+
+def test_the_configuration_has_the_properties_of_a_bundle(run: Path, tmp_path: Path) -> None:
+    data = make_cncb(tmp_path / "data")
+    assert missing_properties("evaluate_segmentation.yaml", data, run) == []
 
 
 @torch.no_grad()

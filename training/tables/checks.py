@@ -82,6 +82,32 @@ def calibration_table(runs: Sequence[Run]) -> Table:
     return Table("calibration", "Calibration", columns, tuple(rows), notes + _none(rows))
 
 
+def demographics_table(runs: Sequence[Run]) -> Table:
+    """Return who was evaluated, as the collections' own tables tell it; "not available" where they do not."""
+    rows = []
+    for run in _tested(runs):
+        found = run.metrics.get(MAIN, {}).get("demographics", "not available")
+        if not isinstance(found, dict):
+            rows.append((run_label(run), "not available", *[MISSING] * 2))
+            continue
+        age = found.get("age")
+        known = found.get("patients", {})
+        counts = [
+            f"{name}: " + ", ".join(f"{value} {count}" for value, count in values.items())
+            for name, values in found.items()
+            if name not in ("age", "patients") and isinstance(values, dict)
+        ]
+        rows.append(
+            (
+                run_label(run), f"{known.get('with entry', 0)} with, {known.get('without entry', 0)} without",
+                MISSING if age is None else f"{age['median']:g} ({age['lowest']:g}–{age['highest']:g})",
+                "; ".join(counts) or MISSING,
+            )
+        )  # fmt: skip
+    columns = ("run", "patients with an entry", "age, median and range", "other")
+    return Table("demographics", "Patients of the test slices", columns, tuple(rows), _none(rows))
+
+
 def prevalence_table(runs: Sequence[Run], prevalence: Sequence[float] | None) -> Table:
     """Return PPV and NPV as measured and at a given prevalence of the classes.
 

@@ -123,7 +123,8 @@ def _histogram(
     if what == "instances":
         counts = np.bincount([min(one.instances, _MOST_INSTANCES) for one in chosen])
         axis.bar(np.arange(len(counts)) + (place - 0.5) * width, counts, width, color=colour, label=label)
-        axis.set_xticks(range(0, _MOST_INSTANCES + 1, 3))
+        ticks = list(range(0, _MOST_INSTANCES + 1, 3))
+        axis.set_xticks(ticks, [*map(str, ticks[:-1]), f"{ticks[-1]} or more"])
         return
     areas = 100 * np.array([one.area for one in chosen if one.instances])
     if not areas.size:

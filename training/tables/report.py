@@ -79,6 +79,7 @@ def all_tables(runs: Sequence[Run], options: ReportOptions) -> list[Table]:
         classes.table_9(runs),
         classes.external_table(runs),
         checks.levels_table(runs),
+        checks.demographics_table(runs),
         checks.calibration_table(runs),
         checks.prevalence_table(runs, options.prevalence),
         checks.robustness_table(runs),

@@ -11,7 +11,7 @@ import pytest
 from builders.run_folders import logits_for, make_classifier_run, records
 from covid_ct_mask_net.errors import UsageError
 from covid_ct_mask_net.training.predictions import write_predictions
-from covid_ct_mask_net.training.runs import Evaluation, Run, read_run
+from covid_ct_mask_net.training.runs import Evaluation, Run, read_run, write_metrics
 from covid_ct_mask_net.training.tables import checks
 
 
@@ -36,6 +36,19 @@ def test_temperature_comes_from_validation_and_improves_this_one(folder: Path) -
     assert float(after[3]) < float(before[3])
     (folder / "predictions-validation.csv").unlink()
     assert checks.calibration_table([_run(folder)]).rows[1][1] == "no validation predictions"
+
+
+def test_patients_are_described_where_the_collection_tells(folder: Path) -> None:
+    (row,) = checks.demographics_table([_run(folder)]).rows
+    assert row[1:] == ("not available", "–", "–")
+    known = {
+        "patients": {"with entry": 11, "without entry": 1},
+        "age": {"median": 52.5, "lowest": 20.0, "highest": 81.0, "known": 10},
+        "sex": {"F": 6, "M": 5},
+    }
+    write_metrics(folder, {"test": {"demographics": known}})
+    (row,) = checks.demographics_table([_run(folder)]).rows
+    assert row[1:] == ("11 with, 1 without", "52.5 (20–81)", "sex: F 6, M 5")
 
 
 def test_predictive_values_at_the_prevalence_given(folder: Path) -> None:

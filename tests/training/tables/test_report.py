@@ -17,7 +17,7 @@ def test_every_table_is_there_even_without_runs() -> None:
     names = {table.name for table in all_tables([], ReportOptions())}
     assert names >= TABLES
     assert names - TABLES == {
-        "external", "levels", "calibration", "prevalence", "robustness", "controls",
+        "external", "levels", "demographics", "calibration", "prevalence", "robustness", "controls",
     }  # fmt: skip
 
 
