@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from builders.dicom import make_ct_series
+from builders.results import assessed, declined, source
+from covid_ct_mask_net.app.run import TriageRun
+from covid_ct_mask_net.app.study_job import StudyJob
+from covid_ct_mask_net.errors import (
+    CovidCTMaskNetError,
+    ExitCode,
+    NotAssessableError,
+    OutputError,
+    RefusedInputError,
+    UsageError,
+)
+from covid_ct_mask_net.json_schemas import schema
+from covid_ct_mask_net.results import StudyResult
+
+
+def started(tmp_path: Path) -> TriageRun:
+    make_ct_series(tmp_path / "in")
+    return TriageRun.start([tmp_path / "in"], tmp_path / "out")
+
+
+def job_with(result: StudyResult, error: CovidCTMaskNetError | None = None) -> StudyJob:
+    return StudyJob(source(), result=result, error=error, seconds={"load": 0.12345})
+
+
+@pytest.mark.parametrize(
+    ("errors", "expected"),
+    [
+        ([], ExitCode.DONE),
+        ([NotAssessableError("A", "B.")], ExitCode.NOTHING_ASSESSABLE),
+        ([NotAssessableError("A", "B."), RefusedInputError("C", "D.")], ExitCode.REFUSED_INPUT),
+        ([OutputError("E", "F."), NotAssessableError("A", "B.")], ExitCode.INTERNAL),
+    ],
+)
+def test_the_worst_study_gives_the_exit_code(
+    tmp_path: Path, errors: list[CovidCTMaskNetError], expected: ExitCode
+) -> None:
+    run = started(tmp_path)
+    run.finished(job_with(assessed()))
+    for number, error in enumerate(errors, start=2):
+        run.finished(job_with(declined(error, number), error))
+    assert run.conclude() is expected
+
+
+def test_files_about_the_run(tmp_path: Path) -> None:
+    run = started(tmp_path)
+    run.finished(job_with(assessed("routine", 1)))
+    run.finished(job_with(assessed("urgent", 2)))
+    run.conclude()
+    worklist = json.loads((tmp_path / "out" / "worklist.json").read_text())
+    assert [study["priority"] for study in worklist["studies"]] == ["urgent", "routine"]
+    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert list(Draft202012Validator(schema("run")).iter_errors(record)) == []
+    assert record["seconds"]["studies"]["000000000001"]["load"] == 0.123
+    assert record["files"]["accepted"] == 20
+
+
+def test_an_input_without_a_study_gets_a_result_that_says_why(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    run = TriageRun.start([tmp_path / "in"], tmp_path / "out")
+    assert len(run) == 0
+    assert run.conclude() is ExitCode.NOTHING_ASSESSABLE
+    (path,) = (tmp_path / "out").glob("*/result.json")
+    assert json.loads(path.read_text())["reasons"][0]["code"] == "NO_FILES"
+
+
+def test_results_never_go_among_the_images(tmp_path: Path) -> None:
+    make_ct_series(tmp_path / "in")
+    for output in (tmp_path / "in", tmp_path / "in" / "results"):
+        with pytest.raises(UsageError) as caught:
+            TriageRun.start([tmp_path / "in"], output)
+        assert caught.value.code == "OUTPUT_IN_INPUT"
+
+
+def test_a_job_without_result_is_a_mistake_of_the_caller(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="report it first"):
+        started(tmp_path).finished(StudyJob(source()))
