@@ -13,7 +13,12 @@ from typing import Any
 import torch
 from monai.transforms import Transform
 
-from covid_ct_mask_net.errors import CovidCTMaskNetError, NotAssessableError, RefusedInputError
+from covid_ct_mask_net.errors import (
+    CovidCTMaskNetError,
+    NotAssessableError,
+    RefusedInputError,
+    expected_cause,
+)
 
 DECLINED = "declined"
 SLICES = "slices"
@@ -59,16 +64,9 @@ class DecliningCompose(Transform):
 
 
 def declining_cause(error: BaseException) -> Declinable | None:
-    """Return the reason to decline that lies behind an exception, if there is one.
-
-    MONAI wraps what a transform raises into a RuntimeError that names the transform.
-    """
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, NotAssessableError | RefusedInputError):
-            return cause
-        cause = cause.__cause__
-    return None
+    """Return the reason to decline that lies behind an exception, if there is one."""
+    cause = expected_cause(error)
+    return cause if isinstance(cause, NotAssessableError | RefusedInputError) else None
 
 
 def declined(data: Mapping[Hashable, Any]) -> CovidCTMaskNetError | None:

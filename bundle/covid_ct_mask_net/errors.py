@@ -41,6 +41,17 @@ class CovidCTMaskNetError(Exception):
         self.sentence = sentence
 
 
+def expected_cause(error: BaseException) -> CovidCTMaskNetError | None:
+    """Return the expected failure that lies behind an exception, or None.
+
+    MONAI wraps what a transform or a configuration entry raises into a RuntimeError of its own.
+    """
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, CovidCTMaskNetError):
+        cause = cause.__cause__
+    return cause
+
+
 class UsageError(CovidCTMaskNetError):
     """Wrong arguments, settings or configuration (exit 2)."""
 

@@ -23,7 +23,7 @@ from covid_ct_mask_net.declining import (
     DecliningCompose,
     declined,
 )
-from covid_ct_mask_net.errors import NotAssessableError, UntrustedModelError
+from covid_ct_mask_net.errors import NotAssessableError, UntrustedModelError, expected_cause
 from covid_ct_mask_net.inference import SliceInferer
 from covid_ct_mask_net.networks.detector import LesionDetector
 from covid_ct_mask_net.networks.settings import ClassifierSettings, DetectorSettings
@@ -102,13 +102,19 @@ def load_pipeline(root: Path, settings: Mapping[str, Any] | None = None) -> Volu
     parser.read_config(str(config))
     parser.read_meta(str(root / "configs" / "metadata.json"))
     parser.update({"bundle_root": str(root), **(settings or {})})
-    return VolumePipeline(
-        transforms=parser.get_parsed_content("volume_transforms"),
-        inferer=parser.get_parsed_content("inferer"),
-        network=parser.get_parsed_content("slice_model"),
-        triage=parser.get_parsed_content("triage_volume"),
-        model=parser.get_parsed_content("model").report,
-    )
+    try:
+        return VolumePipeline(
+            transforms=parser.get_parsed_content("volume_transforms"),
+            inferer=parser.get_parsed_content("inferer"),
+            network=parser.get_parsed_content("slice_model"),
+            triage=parser.get_parsed_content("triage_volume"),
+            model=parser.get_parsed_content("model").report,
+        )
+    except RuntimeError as error:
+        cause = expected_cause(error)
+        if cause is None:
+            raise
+        raise cause from error
 
 
 def build_model(

@@ -23,3 +23,12 @@ def test_exit_codes_are_those_of_the_documentation(
     assert raised.exit_code == code
     assert raised.code == "REASON"
     assert str(raised) == raised.sentence == "What was found and what to do."
+
+
+def test_the_expected_failure_behind_what_a_library_raises() -> None:
+    expected = errors.UsageError("A", "B.")
+    with pytest.raises(RuntimeError) as caught:
+        raise RuntimeError("transform X") from expected
+    assert errors.expected_cause(caught.value) is expected
+    assert errors.expected_cause(expected) is expected
+    assert errors.expected_cause(ValueError("other")) is None

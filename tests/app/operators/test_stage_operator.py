@@ -31,8 +31,9 @@ class Chain:
         return name
 
     def attempt(self, name: str, stage: Any, job: StudyJob) -> None:
-        self.attempted.append(name)
+        assert job.error is None
         assert stage == name
+        self.attempted.append(name)
 
 
 def test_the_operators_are_the_stages_of_the_chain_in_order() -> None:
