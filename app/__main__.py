@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import sys
 
-from covid_ct_mask_net.app.operators.application import TriageApplication
 from covid_ct_mask_net.errors import CovidCTMaskNetError, ExitCode
+from covid_ct_mask_net.process_user import settle_user
 
 
 def main() -> ExitCode:
     """Run the application on what the command line or the ``HOLOSCAN_*`` variables name."""
+    settle_user()
+    # Imports MONAI, which wants to know the user.
+    from covid_ct_mask_net.app.operators.application import TriageApplication
+
     application = TriageApplication()
     try:
         application.run()

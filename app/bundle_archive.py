@@ -50,12 +50,12 @@ def bundle_files(root: Path) -> dict[PurePosixPath, Path]:
     for folder, suffixes in _FOLDERS.items():
         files |= _below(root / folder, PurePosixPath(folder), suffixes)
     files |= _listed_weights(root / "models")
-    package = root / PACKAGE if (root / PACKAGE).is_dir() else _package_folder(PACKAGE)
+    package = root / PACKAGE if (root / PACKAGE).is_dir() else package_folder(PACKAGE)
     files |= _below(package, PurePosixPath(PACKAGE), _PACKAGE_SUFFIXES)
     for part in _VENDORED:
         inside = PurePosixPath(PACKAGE) / part
         if not any(inside in path.parents for path in files):
-            files |= _below(_package_folder(f"{PACKAGE}.{part}"), inside, _PACKAGE_SUFFIXES)
+            files |= _below(package_folder(f"{PACKAGE}.{part}"), inside, _PACKAGE_SUFFIXES)
     return dict(sorted(files.items()))
 
 
@@ -151,12 +151,19 @@ def _walk(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def _package_folder(name: str) -> Path:
+def package_folder(name: str) -> Path:
+    """Return the folder that a package of this project lies in, without importing it.
+
+    Raises
+    ------
+    UntrustedModelError
+        ``BUNDLE_MISSING`` if it is not installed.
+    """
     spec = importlib.util.find_spec(name)
     if spec is None or not spec.submodule_search_locations:
         raise UntrustedModelError(
             "BUNDLE_MISSING",
-            f"The package {name}, which the bundle's configurations use, is not installed; export from a "
+            f"The package {name} is not installed; export from a "
             "checkout that was installed with pip install -e .",
         )
     return Path(next(iter(spec.submodule_search_locations)))

@@ -15,11 +15,13 @@ from types import ModuleType
 
 from covid_ct_mask_net import RESEARCH_NOTICE, __version__
 from covid_ct_mask_net.errors import CovidCTMaskNetError
+from covid_ct_mask_net.process_user import settle_user
 
 COMMANDS = (
     "covid_ct_mask_net.app.commands.triage",
     "covid_ct_mask_net.app.commands.demo",
     "covid_ct_mask_net.app.commands.export_bundle",
+    "covid_ct_mask_net.app.commands.package",
     "covid_ct_mask_net.training.commands.synthesize",
     "covid_ct_mask_net.training.commands.splits",
     "covid_ct_mask_net.training.commands.tables",
@@ -37,6 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     # MONAI imports everything in its namespace; Holoscan, beside it, advises on stack sizes at import.
     warnings.filterwarnings("ignore", message="Current stack size")
+    settle_user()
     arguments = build_parser().parse_args(argv)
     try:
         return int(arguments.run(arguments))

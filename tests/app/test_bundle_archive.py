@@ -7,13 +7,13 @@ import json
 import os
 import subprocess
 import sys
-import venv
 import zipfile
 from pathlib import Path
 
 import pytest
 
 from builders.bundles import BUNDLE, small_bundle
+from builders.clean_python import make_clean_python
 from builders.nifti import make_ct_volume
 from covid_ct_mask_net.app.bundle_archive import bundle_files, bundle_name, copy_bundle, write_archive
 from covid_ct_mask_net.checkpoints import MANIFEST_NAME, file_sha256, read_manifest
@@ -38,23 +38,7 @@ def unzipped(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def clean_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An interpreter that sees the installed packages, but not this project."""
-    folder = tmp_path_factory.mktemp("clean")
-    venv.create(folder, symlinks=True)
-    (packages,) = folder.glob("lib/python*/site-packages")
-    # Paths in .pth files are added as they are: .pth files inside, such as that of an editable install,
-    # are not read.
-    seen = [path for path in sys.path if path.endswith("site-packages")]
-    (packages / "packages.pth").write_text("\n".join(seen), encoding="utf-8")
-    python = folder / "bin" / "python"
-    found = subprocess.run(
-        [python, "-c", "import monai, covid_ct_mask_net"], capture_output=True, text=True, cwd=folder,
-        check=False,
-    )  # fmt: skip
-    if found.returncode == 0:
-        pytest.skip("the project is installed as a wheel among the packages")
-    assert "No module named 'covid_ct_mask_net'" in found.stderr
-    return python
+    return make_clean_python(tmp_path_factory.mktemp("clean"))
 
 
 def _run(python: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -159,7 +143,7 @@ def test_the_bundle_of_the_repository_is_whole() -> None:
 def test_what_the_package_imports_is_stated_in_the_metadata() -> None:
     metadata = json.loads((BUNDLE / "configs" / "metadata.json").read_text(encoding="utf-8"))
     required = {name.lower() for name in metadata["required_packages_version"]} | {"torch", "numpy", "monai"}
-    stated = required | {name.lower() for name in metadata["optional_packages_version"]}
+    stated = required | {name.lower() for name in metadata["training_packages_version"]}
     for inside, path in bundle_files(BUNDLE).items():
         if inside.suffix != ".py":
             continue

@@ -1,0 +1,40 @@
+"""Containers run as users without a name and without a home; packages that are imported ask for both."""
+
+from __future__ import annotations
+
+import atexit
+import getpass
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+_STAND_IN = "covid-ct-mask-net"
+
+
+def settle_user() -> None:
+    """Give a process a name and a home folder where its user has none.
+
+    Orchestrators start images under arbitrary user ids and with a root file system that is read only. MONAI
+    looks up the name of the user when it is imported and ends with a KeyError where there is none; CuPy and
+    Matplotlib make cache folders in the home folder, or in a folder named ``~`` where it is unknown. Call
+    this before they are imported. A home folder made here goes when the process ends.
+    """
+    try:
+        getpass.getuser()
+    # Python 3.13 makes an OSError of it.
+    except (KeyError, OSError):
+        os.environ["USER"] = _STAND_IN
+    folder = _home()
+    if folder is None or not os.access(folder, os.W_OK):
+        made = tempfile.mkdtemp(prefix=f"{_STAND_IN}-home-")
+        os.environ["HOME"] = made
+        atexit.register(shutil.rmtree, made, ignore_errors=True)
+
+
+def _home() -> Path | None:
+    """Return the home folder by ``HOME`` or by the account, or None."""
+    try:
+        return Path("~").expanduser()
+    except RuntimeError:
+        return None
