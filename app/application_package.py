@@ -1,7 +1,7 @@
 """The MONAI Application Package (MAP): a build context that is clean, and the packager that builds it.
 
-``monai-deploy package`` (holoscan-cli 4.2.0) copies folders as they are, fetches a list of base images from the
-network, and takes every folder in a model folder for a model. What it is given here is made for it: the
+``monai-deploy package`` (holoscan-cli 4.2.0) copies folders as they are, fetches a list of base images from
+the network, and takes every folder in a model folder for a model. What it is given here is made for it: the
 application with the whole Python package and nothing else, the exported bundle under ``models/<name>/``, the
 pinned requirements, and the list of base images that belongs to the pinned Holoscan.
 """
@@ -14,10 +14,11 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from covid_ct_mask_net.app.bundle_archive import PACKAGE, bundle_name, copy_bundle, package_folder
 from covid_ct_mask_net.errors import CovidCTMaskNetError, OutputError, UsageError
@@ -155,24 +156,18 @@ def build(context: BuildContext, tag: str, platform: str) -> None:
         raise _failed(code)
 
 
-@contextlib.contextmanager
-def _without_docker(destination: Path) -> Iterator[None]:
+def _without_docker(destination: Path) -> AbstractContextManager[Any]:
     """Put a copy of the build context in the place of the packager's two calls of Docker."""
     from holoscan_cli.packager import container_builder
-
-    docker = container_builder.create_and_get_builder, container_builder.build_docker_image
 
     def keep(*, context_path: str, **_: Any) -> None:
         shutil.copytree(context_path, destination)
         # The packager's own folder is for its user alone.
         destination.chmod(0o755)
 
-    container_builder.create_and_get_builder = lambda name: name
-    container_builder.build_docker_image = keep
-    try:
-        yield
-    finally:
-        container_builder.create_and_get_builder, container_builder.build_docker_image = docker
+    return patch.multiple(
+        container_builder, create_and_get_builder=lambda name: name, build_docker_image=keep
+    )
 
 
 def _failed(code: object) -> PackagingError:

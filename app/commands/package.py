@@ -13,7 +13,7 @@ from covid_ct_mask_net.errors import ExitCode, UsageError
 
 _EXAMPLES = """\
 examples:
-  covid-ct-mask-net package                               build covid-ct-mask-net-x64-workstation-dgpu-linux-amd64
+  covid-ct-mask-net package --tag triage:0.1.0            build triage-x64-workstation-dgpu-linux-amd64:0.1.0
   covid-ct-mask-net package --stage-only map-context      everything up to the first call of Docker, offline
 
 Building needs Docker with its buildx plugin and a network; docs/deployment.md says how the image is run.
