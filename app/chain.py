@@ -16,16 +16,18 @@ from pathlib import Path
 
 from covid_ct_mask_net import assemble
 from covid_ct_mask_net.app import intake, series_selection, volume
+from covid_ct_mask_net.app.dicom_results import Images, dicom_results
+from covid_ct_mask_net.app.findings import Findings
 from covid_ct_mask_net.app.normalise import Sources, normalise
-from covid_ct_mask_net.app.outlines import SliceOutline, outline_lesions
-from covid_ct_mask_net.app.structured_report import write_sr
+from covid_ct_mask_net.app.report_settings import ReportSettings
 from covid_ct_mask_net.app.study_job import StudyJob, counted
+from covid_ct_mask_net.app.views import views
 from covid_ct_mask_net.declining import declined, declining_cause
 from covid_ct_mask_net.errors import CovidCTMaskNetError, RefusedInputError
 from covid_ct_mask_net.identifiers import pseudonym
 from covid_ct_mask_net.nifti_file import LoadNiftid
 from covid_ct_mask_net.pipeline import VolumePipeline
-from covid_ct_mask_net.postprocessing import SourceKeyd, canonical_grid, nifti_result
+from covid_ct_mask_net.postprocessing import SourceKeyd, nifti_result
 from covid_ct_mask_net.result_set import write_result_set
 from covid_ct_mask_net.results import StudyResult
 
@@ -52,6 +54,8 @@ class StudyChain:
         Folder for the results.
     rules
         How the series of a study is chosen.
+    settings
+        Which results are written.
     progress
         Told how far the slices of a study are.
     """
@@ -59,6 +63,7 @@ class StudyChain:
     pipeline: VolumePipeline
     output: Path
     rules: series_selection.SelectionRules = field(default_factory=series_selection.SelectionRules)
+    settings: ReportSettings = field(default_factory=ReportSettings)
     progress: Progress | None = None
 
     @property
@@ -159,7 +164,7 @@ class StudyChain:
             result = self._result(job)
             files: dict[str, bytes] = {"result.json": result.to_json().encode()}
             if sources is not None:
-                files["sr.dcm"] = write_sr(result, sources, self._outlines(job))
+                files |= dicom_results(result, sources, self._images(job, result), self.settings)
             write_result_set(self.output, result.pseudonym, files)
         job.result = result
         job.release()
@@ -178,15 +183,11 @@ class StudyChain:
             return assemble.declined(source, job.error, self.pipeline.model)
         return assemble.assessed(source, job.data["outcome"], self.pipeline.model)
 
-    def _outlines(self, job: StudyJob) -> tuple[SliceOutline, ...]:
-        if job.error is not None or job.volume is None:
-            return ()
-        return outline_lesions(
-            job.data["outcome"].linked,
-            canonical_grid(job.data["volume"]),
-            job.volume.headers,
-            job.volume.frame_numbers,
-        )
+    def _images(self, job: StudyJob, result: StudyResult) -> Images | None:
+        findings = Findings.of(job.data, result, job.volume)
+        if findings is None or job.volume is None:
+            return None
+        return Images(job.volume, findings, views(result, findings))
 
 
 def dicom_jobs(found: intake.Intake) -> Iterator[StudyJob]:

@@ -29,6 +29,7 @@ LESION_CODES = {
     LesionClass.GROUND_GLASS_OPACITY: Code("112120", "DCM", "Ground glass opacity"),
     LesionClass.CONSOLIDATION: Code("95436008", "SCT", "Lung consolidation"),
 }
+MORPHOLOGICALLY_ABNORMAL = Code("49755003", "SCT", "Morphologically Abnormal Structure")
 PNEUMONIA = Code("233604007", "SCT", "Pneumonia")
 
 SIDE_CODES = {Side.RIGHT: codes.SCT.Right, Side.LEFT: codes.SCT.Left}
@@ -78,6 +79,7 @@ HOUNSFIELD = codes.UCUM.HounsfieldUnit
 # CID 100 has this one choice for CT; the procedure reported is the imaging, not the algorithm (IHE AIR).
 PROCEDURE = Code("25045-6", "LN", "CT unspecified body region")
 ARTIFICIAL_INTELLIGENCE = codes.DCM.ArtificialIntelligence
+OF_INTEREST = codes.DCM.OfInterest
 PROCESSING_EQUIPMENT = codes.DCM.ProcessingEquipment
 
 # TID 1500 rows 12 to 14.

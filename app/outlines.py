@@ -22,6 +22,8 @@ class SliceOutline:
     ----------
     lesion_number
         Number of the lesion in the result, from 1.
+    place
+        Index of the source image along the slice axis of the source volume.
     header
         The source image.
     frame_number
@@ -36,6 +38,7 @@ class SliceOutline:
     """
 
     lesion_number: int
+    place: int
     header: Dataset
     frame_number: int | None
     polygons: tuple[NDArray[np.float64], ...]
@@ -72,6 +75,7 @@ def outline_lesions(
             outlines.append(
                 SliceOutline(
                     lesion_number=number,
+                    place=place,
                     header=header,
                     frame_number=frame_numbers[place],
                     polygons=tuple(

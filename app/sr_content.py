@@ -15,12 +15,12 @@ from pydicom.sr.coding import Code
 from covid_ct_mask_net import RESEARCH_NOTICE
 from covid_ct_mask_net.app import codes
 from covid_ct_mask_net.app.outlines import SliceOutline
+from covid_ct_mask_net.app.result_object import MANUFACTURER, MODEL_NAME
+from covid_ct_mask_net.app.segmentation import Segment, Segmentation
 from covid_ct_mask_net.app.uids import ResultUids, device_uid
 from covid_ct_mask_net.labels import Side, SliceClass
 from covid_ct_mask_net.results import LesionReport, ModelReport, SliceReport, StudyResult, TriageReport
 
-MANUFACTURER = "COVID-CT-Mask-Net developers"
-MODEL_NAME = "COVID-CT-Mask-Net"
 # Value lengths of PS3.5 6.2: texts of the report are UT, algorithm parameters too; readable is shorter.
 _TEXT_LIMIT = 1024
 
@@ -63,6 +63,10 @@ class ReportContent:
         Where tracking UIDs come from.
     limits
         How much is said one by one.
+    segmentation
+        Whose segments the volumes by class refer to; None without one.
+    further_remarks
+        What else a reader should know.
     """
 
     result: StudyResult
@@ -70,6 +74,8 @@ class ReportContent:
     images: Mapping[str, Dataset]
     uids: ResultUids
     limits: ReportLimits
+    segmentation: Segmentation | None = None
+    further_remarks: tuple[str, ...] = ()
 
     def build(self) -> sr.MeasurementReport:
         """Return the tree: what is said in codes and numbers as groups, then the same in words."""
@@ -81,11 +87,12 @@ class ReportContent:
                 self._triage_group(triage),
                 *self._class_groups(triage),
                 *self._slice_groups(),
+                *self._segment_groups(),
                 *self._lesion_groups(),
             ]
             texts = self._triage_texts(triage)
         report = sr.MeasurementReport(
-            observation_context=sr.ObservationContext(observer_device_context=_observer(self.result.model)),
+            observation_context=sr.ObservationContext(observer_device_context=observer(self.result.model)),
             procedure_reported=codes.PROCEDURE,
             imaging_measurements=groups,
             title=standard.DCM.ImagingMeasurementReport,
@@ -159,7 +166,7 @@ class ReportContent:
         warnings = [f"Warning: {warning.code}. {warning.sentence}" for warning in self.result.warnings]
         model = self.result.model
         notices = [] if model is None else [f"Model: {model.notice}."]
-        return [*warnings, *notices, RESEARCH_NOTICE]
+        return [*warnings, *self.further_remarks, *notices, RESEARCH_NOTICE]
 
     def _class_groups(self, triage: TriageReport) -> list[Group]:
         return [
@@ -194,6 +201,31 @@ class ReportContent:
                 )
             )
         return groups
+
+    def _segment_groups(self) -> list[Group]:
+        """TID 1411: all lesions of one class together, with their segment."""
+        segmentation = self.segmentation
+        if segmentation is None:
+            return []
+        return [self._segment_group(segmentation, segment) for segment in segmentation.segments]
+
+    def _segment_group(self, segmentation: Segmentation, segment: Segment) -> Group:
+        dataset = segmentation.dataset
+        return sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
+            tracking_identifier=sr.TrackingIdentifier(segment.tracking_uid, segment.tracking_id),
+            referenced_segment=sr.ReferencedSegment(
+                sop_class_uid=dataset.SOPClassUID,
+                sop_instance_uid=dataset.SOPInstanceUID,
+                segment_number=segment.number,
+                source_series=sr.SourceSeriesForSegmentation(segmentation.source_series_uid),
+            ),
+            finding_type=codes.LESION_CODES[segment.lesion_class],
+            finding_sites=[sr.FindingSite(codes.LUNG)],
+            algorithm_id=_algorithm(self.result.model),
+            measurements=[
+                _measurement(codes.VOLUME, segment.volume_ml, codes.MILLILITRE, method=codes.VOLUME_METHOD)
+            ],
+        )
 
     def _listed_lesions(self) -> dict[LesionReport, list[SliceOutline]]:
         """Return the lesions that are described one by one, each with its outlines on source images."""
@@ -275,7 +307,8 @@ def _algorithm(model: ModelReport | None) -> sr.AlgorithmIdentification | None:
     )
 
 
-def _observer(model: ModelReport | None) -> sr.ObserverContext:
+def observer(model: ModelReport | None) -> sr.ObserverContext:
+    """Return the device that observed: the software with its weights."""
     return sr.ObserverContext(
         observer_type=standard.DCM.Device,
         observer_identifying_attributes=sr.DeviceObserverIdentifyingAttributes(

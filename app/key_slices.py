@@ -1,0 +1,88 @@
+"""The few slices that show most of what was found."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from covid_ct_mask_net.labels import SliceClass
+from covid_ct_mask_net.results import SliceReport
+from covid_ct_mask_net.triage.lesions import LinkedLesion, slice_masks
+
+
+@dataclass(frozen=True)
+class KeySlice:
+    """A slice to look at.
+
+    Attributes
+    ----------
+    slice_index
+        Canonical index.
+    lesions
+        Numbers of the lesions on it, largest on the slice first.
+    reason
+        Why it was chosen, in words.
+    """
+
+    slice_index: int
+    lesions: tuple[int, ...]
+    reason: str
+
+
+def choose_key_slices(
+    linked: Sequence[LinkedLesion], seen: Collection[int], most: int
+) -> tuple[KeySlice, ...]:
+    """Return at most ``most`` slices with lesions, in the order of the lesions that they were chosen for.
+
+    Each lesion in turn, the most voluminous first, asks for the slice where it is largest, unless that slice
+    or a neighbour of it shows the lesion already.
+
+    Parameters
+    ----------
+    linked : sequence of LinkedLesion
+        In the order of their numbers.
+    seen : collection of int
+        Canonical indices of slices that were read.
+    most : int
+        Number of slices.
+    """
+    areas: dict[int, dict[int, int]] = {}
+    for number, lesion in enumerate(linked, start=1):
+        for index, (_, mask) in slice_masks(lesion).items():
+            if index in seen:
+                areas.setdefault(index, {})[number] = int(mask.sum())
+    chosen: dict[int, str] = {}
+    for number in range(1, len(linked) + 1):
+        own = {index: area[number] for index, area in areas.items() if number in area}
+        if len(chosen) >= most or not own:
+            continue
+        largest = min(own, key=lambda index: (-own[index], index))
+        # What a chosen slice shows to nine tenths needs no slice of its own.
+        if not any(own.get(index, 0) >= 0.9 * own[largest] for index in chosen):
+            chosen[largest] = f"lesion {number} is largest here"
+    return tuple(
+        KeySlice(index, tuple(sorted(areas[index], key=lambda n: (-areas[index][n], n))), reason)
+        for index, reason in chosen.items()
+    )
+
+
+def most_suspicious_slice(
+    slices: Sequence[SliceReport], indices: Sequence[int], seen: Collection[int]
+) -> KeySlice | None:
+    """Return the slice least like Control, to show a study without lesions; None if there is none.
+
+    Parameters
+    ----------
+    slices : sequence of SliceReport
+        Of the result.
+    indices : sequence of int
+        Canonical index of each.
+    seen : collection of int
+        Canonical indices of slices that were read.
+    """
+    read = [pair for pair in zip(slices, indices, strict=True) if pair[1] in seen]
+    if not read:
+        return None
+    report, index = min(read, key=lambda pair: (pair[0].probabilities[SliceClass.CONTROL], pair[1]))
+    probability = 1.0 - report.probabilities[SliceClass.CONTROL]
+    return KeySlice(index, (), f"highest probability of disease of all slices ({probability:.0%}); no lesion")

@@ -1,0 +1,62 @@
+"""The answer on one page, for archives that show PDF and no structured report."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from covid_ct_mask_net import RESEARCH_NOTICE
+from covid_ct_mask_net.app.sentences import answer, lesion_rows
+from covid_ct_mask_net.clock import now
+from covid_ct_mask_net.results import StudyResult
+
+_PAGE_INCHES = (8.27, 11.69)
+_MOST_LESIONS = 12
+
+
+def pdf_report(result: StudyResult, pictures: Sequence[NDArray[np.uint8]]) -> bytes:
+    """Return the PDF of a study; the same result gives the same bytes.
+
+    Parameters
+    ----------
+    result : StudyResult
+        Assessed or not.
+    pictures : sequence of NDArray
+        Up to three, RGB uint8 (height, width, 3).
+    """
+    # Not at the top: only who asks for a PDF waits for matplotlib.
+    from matplotlib.backends.backend_pdf import FigureCanvasPdf
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=_PAGE_INCHES)
+    FigureCanvasPdf(figure)
+    figure.text(0.07, 0.955, "Chest CT triage", size=18, weight="bold")
+    figure.text(0.07, 0.937, RESEARCH_NOTICE, size=8, color="#b3261e")
+    y = 0.91
+    for line in answer(result):
+        wrapped = figure.text(0.07, y, line, size=10, wrap=True, va="top")
+        wrapped.set_in_layout(False)
+        y -= 0.02 * (1 + len(line) // 105)
+    for number, picture in enumerate(pictures[:3]):
+        axes = figure.add_axes((0.07 + 0.29 * number, 0.50, 0.28, 0.24))
+        axes.imshow(picture)
+        axes.set_axis_off()
+    header, *rows = lesion_rows(result.lesions[:_MOST_LESIONS])
+    if rows:
+        axes = figure.add_axes((0.07, 0.08, 0.86, 0.40))
+        axes.set_axis_off()
+        table = axes.table(cellText=rows, colLabels=header, loc="upper center", cellLoc="left")
+        table.auto_set_font_size(False)
+        table.set_fontsize(8)
+        if len(result.lesions) > _MOST_LESIONS:
+            left_out = len(result.lesions) - _MOST_LESIONS
+            axes.set_title(f"{left_out} further lesions are in the structured report", size=8)
+    software = ", ".join(f"{name} {version}" for name, version in list(result.software.items())[:1])
+    figure.text(0.07, 0.04, f"Study {result.pseudonym}. {software}. {result.created}", size=7)
+    buffer = io.BytesIO()
+    metadata = {"Creator": None, "Producer": None, "CreationDate": now(), "Title": "Chest CT triage"}
+    figure.savefig(buffer, format="pdf", metadata=metadata)
+    return buffer.getvalue()

@@ -1,0 +1,144 @@
+"""What all DICOM results of a study share: whose they are, who made them, when, and under which UIDs."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import highdicom
+from pydicom.dataset import Dataset
+from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.valuerep import DT
+
+from covid_ct_mask_net import RESEARCH_NOTICE, UNTRAINED_NOTICE, __version__
+from covid_ct_mask_net.app import codes
+from covid_ct_mask_net.app.normalise import OUTPUT_CHARACTER_SET, Sources, copy_patient_and_study
+from covid_ct_mask_net.app.uids import ResultUids, device_uid
+from covid_ct_mask_net.clock import now
+from covid_ct_mask_net.results import StudyResult
+
+MANUFACTURER = "COVID-CT-Mask-Net developers"
+MODEL_NAME = "COVID-CT-Mask-Net"
+
+# Series number, above what scanners and workstations number theirs, and what the series holds.
+_SERIES: Mapping[str, tuple[int, str]] = {
+    "sr": (9701, "report"),
+    "seg": (9702, "lesions"),
+    "sc": (9703, "key images"),
+    "gsps": (9704, "outlines"),
+    "kos": (9705, "selection"),
+    "pdf": (9706, "PDF"),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class ResultObjects:
+    """Makes the DICOM results of one study alike.
+
+    Attributes
+    ----------
+    result
+        Assessed or not.
+    sources
+        Instances that the results are about.
+    uids
+        Where their UIDs come from.
+    """
+
+    result: StudyResult
+    sources: Sources
+    uids: ResultUids
+
+    @classmethod
+    def of(cls, result: StudyResult, sources: Sources) -> ResultObjects:
+        """Return the maker of a study's results.
+
+        The same instances, model and version give the same UIDs, so that a second run replaces the results
+        of the first.
+        """
+        uids = ResultUids.of(
+            str(sources.first.StudyInstanceUID),
+            [(str(one.SeriesInstanceUID), str(one.SOPInstanceUID)) for one in sources.instances],
+            _model_sha256(result),
+        )
+        return cls(result, sources, uids)
+
+    @property
+    def device_uid(self) -> str:
+        """Device UID of the software with its weights."""
+        return device_uid(_model_sha256(self.result))
+
+    def identity(self, kind: str, number: int = 1) -> dict[str, Any]:
+        """Return the arguments that highdicom's constructors share, for the ``number``-th object of a kind.
+
+        Parameters
+        ----------
+        kind : str
+            ``"sr"``, ``"seg"``, ``"sc"``, ``"gsps"``, ``"kos"`` or ``"pdf"``.
+        number : int
+            Instance number in the series of this kind, from 1.
+        """
+        return {
+            "series_instance_uid": self.uids.series(kind),
+            "series_number": _SERIES[kind][0],
+            "sop_instance_uid": self.uids.instance(kind, number),
+            "instance_number": number,
+            "manufacturer": MANUFACTURER,
+            "manufacturer_model_name": MODEL_NAME,
+            "software_versions": __version__,
+            "device_serial_number": self.device_uid,
+            "series_description": self.series_description(kind),
+            "transfer_syntax_uid": ExplicitVRLittleEndian,
+            "contributing_equipment": [self._contributing_equipment()],
+        }
+
+    def series_description(self, kind: str) -> str:
+        """Return the Series Description of a kind, with the research-only mark first (at most 64)."""
+        model = self.result.model
+        untrained = model is not None and model.notice == UNTRAINED_NOTICE
+        return f"RESEARCH ONLY {UNTRAINED_NOTICE if untrained else 'chest CT triage'}: {_SERIES[kind][1]}"
+
+    def finish(self, dataset: Dataset) -> Dataset:
+        """Give a result the patient and study of its sources, one time stamp and the output character set.
+
+        All objects of a run carry the one time of the run: highdicom stamps each with its own.
+        """
+        copy_patient_and_study(self.sources.first, dataset)
+        moment = now()
+        date, time = moment.strftime("%Y%m%d"), moment.strftime("%H%M%S")
+        for stem in ("Content", "Series", "InstanceCreation", "PresentationCreation"):
+            if f"{stem}Date" in dataset or stem in ("Series", "InstanceCreation"):
+                setattr(dataset, f"{stem}Date", date)
+                setattr(dataset, f"{stem}Time", time)
+        for item in dataset.get("ContributingEquipmentSequence", []):
+            if "ContributionDateTime" in item and item.get("Manufacturer") == MANUFACTURER:
+                item.ContributionDateTime = DT(moment)
+        dataset.TimezoneOffsetFromUTC = "+0000"
+        dataset.SpecificCharacterSet = OUTPUT_CHARACTER_SET
+        return dataset
+
+    def _contributing_equipment(self) -> highdicom.ContributingEquipment:
+        equipment = highdicom.ContributingEquipment(
+            manufacturer=MANUFACTURER,
+            purpose_of_reference=codes.PROCESSING_EQUIPMENT,
+            manufacturer_model_name=MODEL_NAME,
+            software_versions=__version__,
+            contribution_datetime=now(),
+            contribution_description=RESEARCH_NOTICE,
+        )
+        # A retrained model is another device (IHE AI Results, general encoding).
+        equipment.DeviceUID = self.device_uid
+        return equipment
+
+
+def file_bytes(dataset: Dataset) -> bytes:
+    """Return a result as a DICOM file."""
+    buffer = io.BytesIO()
+    dataset.save_as(buffer, enforce_file_format=True)
+    return buffer.getvalue()
+
+
+def _model_sha256(result: StudyResult) -> str:
+    return "" if result.model is None else result.model.sha256

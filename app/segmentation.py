@@ -1,0 +1,161 @@
+"""The DICOM Segmentation of a study: ground-glass opacity and consolidation, voxel by voxel."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from highdicom import AlgorithmIdentificationSequence, PixelMeasuresSequence, color, seg
+from highdicom.content import PlanePositionSequence
+from highdicom.enum import CoordinateSystemNames
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+
+from covid_ct_mask_net import RESEARCH_NOTICE, __version__
+from covid_ct_mask_net.app import codes
+from covid_ct_mask_net.app.normalise import quiet_writers
+from covid_ct_mask_net.app.result_object import MODEL_NAME, ResultObjects
+from covid_ct_mask_net.app.source_slices import SourceSlice, restore_references
+from covid_ct_mask_net.labels import LesionClass
+from covid_ct_mask_net.results import ModelReport
+
+# PS3.5 6.2: trailing caret, or dciodvfy takes it for a retired form of Person Name.
+_CREATOR = f"{MODEL_NAME}^"
+_COLOURS = {
+    LesionClass.GROUND_GLASS_OPACITY: color.CIELabColor(85.0, -5.0, 75.0),
+    LesionClass.CONSOLIDATION: color.CIELabColor(60.0, 80.0, -40.0),
+}
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One segment: all lesions of a class. ``volume_ml`` is that of the voxels in the segmentation."""
+
+    number: int
+    lesion_class: LesionClass
+    tracking_id: str
+    tracking_uid: str
+    volume_ml: float
+
+
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    """A DICOM Segmentation and what a report says about it.
+
+    Attributes
+    ----------
+    dataset
+        The object.
+    segments
+        In the order of their numbers; a class without lesions has none.
+    source_series_uid
+        Series that was segmented.
+    """
+
+    dataset: Dataset
+    segments: tuple[Segment, ...]
+    source_series_uid: str
+
+
+def segment_lesions(
+    objects: ResultObjects,
+    labels: NDArray[np.uint8],
+    slices: Mapping[int, SourceSlice],
+    voxel_ml: float,
+) -> Segmentation | None:
+    """Return the segmentation of the lesions, or None if no slice that was read has any.
+
+    Only slices with a lesion become frames. Where lesions of both classes overlap, a voxel is in the segment
+    that ``labels`` gives it to.
+
+    Parameters
+    ----------
+    objects : ResultObjects
+        The result and its sources.
+    labels : NDArray
+        uint8, source grid, shape (columns, rows, slices): 0 none, 1 ground-glass opacity, 2 consolidation.
+    slices : mapping
+        Slices that were read, by place, in one frame of reference.
+    voxel_ml : float
+        Volume of a voxel.
+    """
+    planes = np.ascontiguousarray(labels.transpose(2, 1, 0))
+    marked = [place for place in sorted(slices) if planes[place].any()]
+    if not marked:
+        return None
+    counts = np.bincount(planes[marked].ravel(), minlength=3)
+    present = [lesion_class for lesion_class in LesionClass if counts[lesion_class]]
+    segments = tuple(
+        Segment(
+            number=number,
+            lesion_class=lesion_class,
+            tracking_id=f"All {lesion_class.label.lower()}",
+            tracking_uid=objects.uids.tracking(f"segment {lesion_class.name}"),
+            volume_ml=round(float(counts[lesion_class] * voxel_ml), 4),
+        )
+        for number, lesion_class in enumerate(present, start=1)
+    )
+    numbers = np.zeros(3, dtype=np.uint8)
+    for segment in segments:
+        numbers[segment.lesion_class] = segment.number
+    with quiet_writers():
+        dataset = _dataset(objects, numbers[planes[marked]], segments, [slices[place] for place in marked])
+        restore_references(dataset, slices)
+    return Segmentation(dataset, segments, str(slices[marked[0]].image.SeriesInstanceUID))
+
+
+def _dataset(
+    objects: ResultObjects,
+    pixels: NDArray[np.uint8],
+    segments: tuple[Segment, ...],
+    slices: list[SourceSlice],
+) -> Dataset:
+    images = [one.image for one in slices]
+    first = images[0]
+    dataset = seg.Segmentation(
+        source_images=images,
+        pixel_array=pixels,
+        segmentation_type=seg.SegmentationTypeValues.BINARY,
+        segment_descriptions=[_description(segment, objects.result.model) for segment in segments],
+        content_label="LESIONS",
+        content_description=RESEARCH_NOTICE[:64].rstrip(),
+        content_creator_name=_CREATOR,
+        pixel_measures=PixelMeasuresSequence(
+            pixel_spacing=[float(value) for value in first.PixelSpacing],
+            slice_thickness=float(first.get("SliceThickness") or _thickness(objects)),
+        ),
+        plane_positions=[
+            PlanePositionSequence(
+                CoordinateSystemNames.PATIENT, [float(v) for v in image.ImagePositionPatient]
+            )
+            for image in images
+        ],
+        **objects.identity("seg"),
+    )
+    return objects.finish(dataset)
+
+
+def _thickness(objects: ResultObjects) -> float:
+    """Return the distance between slices, where the source does not say how thick they are."""
+    geometry = objects.result.geometry
+    return 0.0 if geometry is None else geometry.spacing_mm[2]
+
+
+def _description(segment: Segment, model: ModelReport | None) -> seg.SegmentDescription:
+    return seg.SegmentDescription(
+        segment_number=segment.number,
+        segment_label=segment.lesion_class.label,
+        segmented_property_category=codes.MORPHOLOGICALLY_ABNORMAL,
+        segmented_property_type=codes.LESION_CODES[segment.lesion_class],
+        algorithm_type=seg.SegmentAlgorithmTypeValues.AUTOMATIC,
+        algorithm_identification=AlgorithmIdentificationSequence(
+            name=MODEL_NAME if model is None else model.name,
+            family=codes.ARTIFICIAL_INTELLIGENCE,
+            version=__version__ if model is None else model.version,
+        ),
+        tracking_uid=segment.tracking_uid,
+        tracking_id=segment.tracking_id,
+        anatomic_regions=[codes.LUNG],
+        display_color=_COLOURS[segment.lesion_class],
+    )

@@ -1,0 +1,56 @@
+"""The pictures that show a study to people: its key slices, or one slice of a study without lesions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from covid_ct_mask_net.app.findings import Findings
+from covid_ct_mask_net.app.key_slices import KeySlice, choose_key_slices, most_suspicious_slice
+from covid_ct_mask_net.app.overlays import draw_slice, lesions_on
+from covid_ct_mask_net.app.report_settings import MOST_KEY_IMAGES
+from covid_ct_mask_net.results import StudyResult
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """A key slice with its picture, RGB uint8 (height, width, 3), and where it lies along the table (mm)."""
+
+    key: KeySlice
+    picture: NDArray[np.uint8]
+    position_mm: float
+
+
+def views(result: StudyResult, findings: Findings) -> tuple[View, ...]:
+    """Return the views of an assessed study: up to three with lesions, or one without.
+
+    Parameters
+    ----------
+    result : StudyResult
+        Assessed.
+    findings : Findings
+        Of the same study.
+    """
+    keys = choose_key_slices(findings.linked, findings.seen, MOST_KEY_IMAGES)
+    if not keys:
+        canonical = {findings.grid.source_slice(k): k for k in range(findings.hu.shape[2])}
+        indices = [canonical[report.source_index] for report in result.slices]
+        one = most_suspicious_slice(result.slices, indices, findings.seen)
+        keys = () if one is None else (one,)
+    notice = "" if result.model is None else result.model.notice
+    return tuple(_view(key, findings, notice) for key in keys)
+
+
+def _view(key: KeySlice, findings: Findings, notice: str) -> View:
+    position = findings.grid.slice_position(key.slice_index)
+    place = findings.grid.source_slice(key.slice_index) + 1
+    captions = (
+        f"Slice {place}, table position {position:.1f} mm: {key.reason}",
+        f"Model: {notice}" if notice else "",
+    )
+    picture = draw_slice(
+        findings.hu, findings.grid.affine, key.slice_index, lesions_on(findings.linked, key.slice_index), captions
+    )
+    return View(key, picture, position)
