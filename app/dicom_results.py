@@ -27,7 +27,9 @@ from covid_ct_mask_net.app.volume import SourceVolume
 from covid_ct_mask_net.geometry import voxel_volume_ml
 from covid_ct_mask_net.results import StudyResult
 
-_NO_LESION = "Without a lesion there is nothing to segment, to outline or to select: these objects are absent."
+_NO_LESION = (
+    "Without a lesion there is nothing to segment, to outline or to select: these objects are absent."
+)
 _NO_FRAME_OF_REFERENCE = (
     "No segmentation: the images do not declare one frame of reference, so its voxels would have no place."
 )

@@ -38,9 +38,7 @@ def key_images(
         )
 
 
-def _image(
-    objects: ResultObjects, picture: NDArray[np.uint8], source: SourceSlice, number: int
-) -> Dataset:
+def _image(objects: ResultObjects, picture: NDArray[np.uint8], source: SourceSlice, number: int) -> Dataset:
     first = objects.sources.first
     image = sc.SCImage(
         pixel_array=picture,

@@ -96,7 +96,7 @@ def draw_slice(
 def _outline(draw: ImageDraw.ImageDraw, lesion: Drawn, step: tuple[float, float]) -> None:
     colour = LESION_COLOURS[lesion.lesion_class]
     row, column = lesion.corner
-    polygons = [(polygon + (column, row)) * step for polygon in boundary_polygons(lesion.mask)]
+    polygons = [(polygon + np.array([column, row])) * step for polygon in boundary_polygons(lesion.mask)]
     for polygon in polygons:
         points = [(float(x), float(y)) for x, y in polygon]
         # A dark line below keeps the outline visible on white.

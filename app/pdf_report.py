@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,6 +16,8 @@ from covid_ct_mask_net.results import StudyResult
 
 _PAGE_INCHES = (8.27, 11.69)
 _MOST_LESIONS = 12
+_LINE = 105
+_WIDTHS = (0.08, 0.24, 0.26, 0.12, 0.12, 0.09, 0.09)
 
 
 def pdf_report(result: StudyResult, pictures: Sequence[NDArray[np.uint8]]) -> bytes:
@@ -36,10 +39,11 @@ def pdf_report(result: StudyResult, pictures: Sequence[NDArray[np.uint8]]) -> by
     figure.text(0.07, 0.955, "Chest CT triage", size=18, weight="bold")
     figure.text(0.07, 0.937, RESEARCH_NOTICE, size=8, color="#b3261e")
     y = 0.91
-    for line in answer(result):
-        wrapped = figure.text(0.07, y, line, size=10, wrap=True, va="top")
-        wrapped.set_in_layout(False)
-        y -= 0.02 * (1 + len(line) // 105)
+    for sentence in answer(result):
+        for line in textwrap.wrap(sentence, _LINE):
+            figure.text(0.07, y, line, size=9, va="top")
+            y -= 0.016
+        y -= 0.004
     for number, picture in enumerate(pictures[:3]):
         axes = figure.add_axes((0.07 + 0.29 * number, 0.50, 0.28, 0.24))
         axes.imshow(picture)
@@ -48,7 +52,9 @@ def pdf_report(result: StudyResult, pictures: Sequence[NDArray[np.uint8]]) -> by
     if rows:
         axes = figure.add_axes((0.07, 0.08, 0.86, 0.40))
         axes.set_axis_off()
-        table = axes.table(cellText=rows, colLabels=header, loc="upper center", cellLoc="left")
+        table = axes.table(
+            cellText=rows, colLabels=header, loc="upper left", cellLoc="left", colWidths=_WIDTHS
+        )
         table.auto_set_font_size(False)
         table.set_fontsize(8)
         if len(result.lesions) > _MOST_LESIONS:
@@ -58,5 +64,5 @@ def pdf_report(result: StudyResult, pictures: Sequence[NDArray[np.uint8]]) -> by
     figure.text(0.07, 0.04, f"Study {result.pseudonym}. {software}. {result.created}", size=7)
     buffer = io.BytesIO()
     metadata = {"Creator": None, "Producer": None, "CreationDate": now(), "Title": "Chest CT triage"}
-    figure.savefig(buffer, format="pdf", metadata=metadata)
+    figure.savefig(buffer, format="pdf", metadata=metadata, dpi=200)
     return buffer.getvalue()

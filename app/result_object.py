@@ -112,9 +112,11 @@ class ResultObjects:
             if f"{stem}Date" in dataset or stem in ("Series", "InstanceCreation"):
                 setattr(dataset, f"{stem}Date", date)
                 setattr(dataset, f"{stem}Time", time)
-        for item in dataset.get("ContributingEquipmentSequence", []):
-            if "ContributionDateTime" in item and item.get("Manufacturer") == MANUFACTURER:
-                item.ContributionDateTime = DT(moment)
+        if "DateOfSecondaryCapture" in dataset:
+            dataset.DateOfSecondaryCapture, dataset.TimeOfSecondaryCapture = date, time
+        stamped = dataset.get("ContributingEquipmentSequence", [])
+        for item in [item for item in stamped if "ContributionDateTime" in item]:
+            item.ContributionDateTime = DT(moment)
         dataset.TimezoneOffsetFromUTC = "+0000"
         dataset.SpecificCharacterSet = OUTPUT_CHARACTER_SET
         return dataset

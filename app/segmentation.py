@@ -133,6 +133,10 @@ def _dataset(
         ],
         **objects.identity("seg"),
     )
+    # highdicom makes this one up.
+    organization = objects.uids.instance("dimension organization")
+    for item in (*dataset.DimensionOrganizationSequence, *dataset.DimensionIndexSequence):
+        item.DimensionOrganizationUID = organization
     return objects.finish(dataset)
 
 

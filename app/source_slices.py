@@ -7,6 +7,7 @@ CT under a UID that stands for it, which ``restore_references`` turns into insta
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -78,16 +79,14 @@ def restore_references(dataset: Dataset, slices: Mapping[int, SourceSlice]) -> N
     slices : mapping
         From ``source_slices``.
     """
-    frames = {
-        str(one.image.SOPInstanceUID): one for one in slices.values() if one.frame_number is not None
-    }
+    frames = {str(one.image.SOPInstanceUID): one for one in slices.values() if one.frame_number is not None}
     if frames:
         _restore(dataset, frames)
 
 
 def _image(header: Dataset, instance: Dataset, frame_number: int | None) -> Dataset:
-    image = Dataset()
-    image.update(instance)
+    # A deep copy: datasets that share elements would share what is set below.
+    image = copy.deepcopy(instance)
     for keyword, count in (
         ("ImagePositionPatient", 3),
         ("ImageOrientationPatient", 6),
@@ -98,10 +97,14 @@ def _image(header: Dataset, instance: Dataset, frame_number: int | None) -> Data
         if values is not None:
             decimals = [DS(value, auto_format=True) for value in values]
             setattr(image, keyword, decimals if count > 1 else decimals[0])
+    # Held by every CT image that is read (pixels.calibration); the writers look for them.
+    image.SamplesPerPixel = 1
+    image.PhotometricInterpretation = "MONOCHROME2"
     if frame_number is not None:
         image.SOPClassUID = CTImageStorage
         image.SOPInstanceUID = derive_uid("frame", str(instance.SOPInstanceUID), str(frame_number))
-        del image.NumberOfFrames
+        if "NumberOfFrames" in image:
+            del image.NumberOfFrames
     return image
 
 

@@ -51,6 +51,10 @@ def _view(key: KeySlice, findings: Findings, notice: str) -> View:
         f"Model: {notice}" if notice else "",
     )
     picture = draw_slice(
-        findings.hu, findings.grid.affine, key.slice_index, lesions_on(findings.linked, key.slice_index), captions
+        findings.hu,
+        findings.grid.affine,
+        key.slice_index,
+        lesions_on(findings.linked, key.slice_index),
+        captions,
     )
     return View(key, picture, position)

@@ -19,7 +19,13 @@ examples:
 results:
   OUT/worklist.json            all studies in reading order
   OUT/<pseudonym>/result.json  what was found in one study, or why it was not assessed
-  OUT/<pseudonym>/sr.dcm       DICOM SR of the study (DICOM input)
+  for DICOM input, as instances of the study:
+  OUT/<pseudonym>/sr.dcm       structured report (TID 1500); also for studies that were not assessed
+  OUT/<pseudonym>/seg.dcm      segmentation of ground-glass opacity and consolidation
+  OUT/<pseudonym>/sc-N.dcm     up to three key images with burned-in outlines
+  OUT/<pseudonym>/gsps.dcm     outlines for display on the original images
+  OUT/<pseudonym>/kos.dcm      selection of the images with the largest lesions
+  OUT/<pseudonym>/pdf.dcm      one page as PDF, with --pdf
   OUT/run.json                 timings, memory, software
 """
 
@@ -48,9 +54,28 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--device", metavar="NAME", help="cpu, cuda or cuda:N (default: a GPU if there is one)"
     )
+    _add_report_switches(parser)
     parser.add_argument("--quiet", action="store_true", help="no progress bars and no table")
     parser.add_argument("--debug", action="store_true", help="tracebacks in the log; they may name paths")
     parser.set_defaults(run=run)
+
+
+def _add_report_switches(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("results", "what is written beside result.json and sr.dcm")
+    group.add_argument(
+        "--sr-class",
+        choices=["comprehensive-3d", "comprehensive"],
+        default="comprehensive-3d",
+        help="SOP class of sr.dcm; some archives take only the second (default: %(default)s)",
+    )
+    group.add_argument("--no-seg", action="store_true", help="no segmentation")
+    group.add_argument(
+        "--key-images", type=int, default=3, metavar="N", help="at most N key images, 0 to 3 (default: 3)"
+    )
+    group.add_argument("--no-gsps", action="store_true", help="no outlines as presentation state")
+    group.add_argument("--no-kos", action="store_true", help="no key object selection")
+    group.add_argument("--pdf", action="store_true", help="also one page as PDF in DICOM")
+    group.add_argument("--no-html", action="store_true", help="no report.html and worklist.html")
 
 
 def run(arguments: argparse.Namespace) -> ExitCode:
@@ -71,16 +96,26 @@ def run(arguments: argparse.Namespace) -> ExitCode:
 
     from covid_ct_mask_net.app.bundles import find_bundle
     from covid_ct_mask_net.app.chain import StudyChain
+    from covid_ct_mask_net.app.report_settings import ReportSettings, SRClass
     from covid_ct_mask_net.app.run import TriageRun
     from covid_ct_mask_net.app.summary import summary_table
     from covid_ct_mask_net.pipeline import load_pipeline
 
+    settings = ReportSettings(
+        sr_class=SRClass(arguments.sr_class),
+        segmentation=not arguments.no_seg,
+        key_images=arguments.key_images,
+        presentation_state=not arguments.no_gsps,
+        key_objects=not arguments.no_kos,
+        pdf=arguments.pdf,
+        html=not arguments.no_html,
+    )
     with tqdm(desc="reading headers", unit=" files", disable=arguments.quiet or None, leave=False) as files:
         triage_run = TriageRun.start(arguments.inputs, arguments.output, progress=files.update)
     if len(triage_run):
         pipeline = load_pipeline(find_bundle(arguments.bundle), _settings(arguments))
         with SliceBar(len(triage_run), disable=arguments.quiet) as bar:
-            chain = StudyChain(pipeline, triage_run.output, progress=bar.advance)
+            chain = StudyChain(pipeline, triage_run.output, settings=settings, progress=bar.advance)
             for job in triage_run.jobs():
                 bar.study(job.source.pseudonym)
                 chain.run(job)
