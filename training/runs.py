@@ -7,6 +7,7 @@
     RUN/predictions.csv       the main evaluation of a classifier, a line a slice
     RUN/predictions-NAME.csv  further evaluations: validation, left_out, an external set ...
     RUN/metrics.json          figures by evaluation (`evaluation.classification_report`, `DetectionReport`)
+    RUN/lesions.csv           lesions of each evaluated slice (`lesion_statistics`), for Figure 2
     RUN/samples/NAME.npz      slices with masks and detections, for figures (`samples.write_sample`)
 
 Predictions are described and written by `predictions`. Numbers in tables are computed again from predictions;

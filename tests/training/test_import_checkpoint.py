@@ -68,7 +68,7 @@ def test_architecture_is_read_from_the_shapes(
     masks = original_state(backbone, truncation, classes, s=None, masks=True)
     trunk = import_network(write_original(tmp_path / "segmentation.pth", masks), MaskType.GGO).trunk
     assert (trunk.backbone, trunk.truncation) == (backbone, truncation)
-    assert trunk.mask_type is (MaskType.BOTH if classes == 3 else MaskType.GGO)
+    assert trunk.mask_type is MaskType.GGO
     assert trunk.anchor_sizes == SIZES
     found = import_network(
         write_original(
@@ -78,13 +78,15 @@ def test_architecture_is_read_from_the_shapes(
     assert isinstance(found.network, CovidCTMaskNet)
     assert (found.network.settings.regions, found.network.settings.features) == s
     assert (found.network.settings.classes, found.epoch) == (3, "100")
-    assert found.trunk.mask_type is (MaskType.BOTH if classes == 3 else MaskType.MERGE)
+    assert found.trunk.mask_type is MaskType.MERGE
 
 
 def test_every_weight_of_the_file_arrives(tmp_path: Path) -> None:
     state = original_state("resnet34", 1, 3, s=None, masks=True)
     import_checkpoint([write_original(tmp_path / "old.pth", state)], tmp_path / "new.pt")
-    ours = load_segmentation(tmp_path / "new.pt").state_dict()
+    detector = load_segmentation(tmp_path / "new.pt")
+    assert detector.settings.mask_type is MaskType.BOTH, "two lesion classes are told by the shapes"
+    ours = detector.state_dict()
     arrived = {rename(key) for key in state}
     assert arrived == set(ours)
     assert all(torch.equal(ours[rename(key)], tensor) for key, tensor in state.items())

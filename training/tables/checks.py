@@ -178,8 +178,8 @@ def matched(run: Run, name: str) -> tuple[Predictions, Predictions]:
     if strange:
         raise UsageError(
             "NOT_COMPARABLE",
-            f"{strange[0]} is in {name} of {run.folder}, but not in its test predictions; evaluate both "
-            "on the same slices.",
+            f"{strange[0]} is in {name} of {run.folder.name}, but not in its test predictions, so that they "
+            "cannot be compared; evaluate both on the same slices.",
         )
     main = run.predictions[MAIN]
     chosen = np.array([place[file] for file in changed.files])
@@ -197,7 +197,12 @@ def _changed(runs: Sequence[Run], prefix: str, name: str, title: str, notes: tup
     for run in _tested(runs):
         names = sorted(one for one in run.predictions if one.startswith(prefix))
         for evaluation in names:
-            before, after = matched(run, evaluation)
+            try:
+                before, after = matched(run, evaluation)
+            except UsageError as error:
+                # One evaluation on other slices is no reason to have no tables at all.
+                notes += (error.sentence,)
+                continue
             patients = after.patients
             flipped, right = before.predicted != after.predicted, after.predicted == after.true
             was_right = before.predicted == before.true

@@ -46,11 +46,15 @@ def _with_interval(value: float | None, interval: Mapping[str, float | None] | N
 
 def _differences(run: Run, figures: Mapping[str, Any]) -> list[str]:
     same = figures["slices"] == published.SEGMENTATION_TEST_SLICES
-    pairs = zip(_KEYS, published.TABLE_6[run.info.mode], strict=True)
-    return [
-        f"{figures['original_image_ap'][key] - printed:+.3f}" + ("" if same else " (other slices)")
-        for key, printed in pairs
-    ]
+    intervals = figures.get("intervals", {}).get("original_image_ap", {})
+    cells = []
+    for key, printed in zip(_KEYS, published.TABLE_6[run.info.mode], strict=True):
+        within = intervals.get(key, {})
+        outside = within.get("low") is not None and not within["low"] <= printed <= within["high"]
+        flag = " *differs*" if outside else ""
+        difference = figures["original_image_ap"][key] - printed
+        cells.append(f"{difference:+.3f}" + (flag if same else " (other slices)"))
+    return cells
 
 
 def _evaluations(run: Run) -> dict[str, Mapping[str, Any]]:
