@@ -9,12 +9,13 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
+import traceback
 import warnings
 from collections.abc import Sequence
 from types import ModuleType
 
 from covid_ct_mask_net import RESEARCH_NOTICE, __version__
-from covid_ct_mask_net.errors import CovidCTMaskNetError
+from covid_ct_mask_net.errors import CovidCTMaskNetError, ExitCode
 from covid_ct_mask_net.process_user import settle_user
 
 COMMANDS = (
@@ -49,6 +50,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("Interrupted; results of studies that were finished are complete.\n")
         return 130
+    # Whatever else happens is a defect. Tracebacks may name paths: commands on studies show them on demand.
+    except Exception as error:
+        if getattr(arguments, "debug", True):
+            traceback.print_exc()
+        sys.stderr.write(
+            f"INTERNAL: The command stopped with {type(error).__name__}; this is a defect of the software. "
+            "Report it with the traceback (triage shows it with --debug).\n"
+        )
+        return int(ExitCode.INTERNAL)
 
 
 def build_parser() -> argparse.ArgumentParser:
