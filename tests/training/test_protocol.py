@@ -75,7 +75,7 @@ def _classifiers(data: Collections, runs: Path) -> None:
     start = str(runs / "segmentation-full" / "model.pt")
     for mode in CLASSIFIERS:
         train_classifier(
-            images, runs / f"classifier-{mode}", mode=mode, start=start, epochs=4, **SMALL_S, **training
+            images, runs / f"classifier-{mode}", mode=mode, weights=start, epochs=4, **SMALL_S, **training
         )
     train_classifier(
         images, runs / "whole-slice", "train_baseline.yaml", baseline="light-cnn", image_size=64, epochs=4,
@@ -100,7 +100,7 @@ def _classifiers(data: Collections, runs: Path) -> None:
 def _two_classes(data: Collections, runs: Path) -> None:
     run = train_classifier(
         data.ictcf, runs / "ictcf-s_bn", "finetune_binary.yaml", mode="s_bn", training_list="train.txt",
-        start=str(runs / "classifier-s_bn" / "model.pt"), epochs=4, validation_share=0.25,
+        weights=str(runs / "classifier-s_bn" / "model.pt"), epochs=4, validation_share=0.25,
     )  # fmt: skip
     evaluate("evaluate_classifier.yaml", data.ictcf, run, layout="ictcf", listed="test.txt")
     evaluate(
