@@ -1,0 +1,113 @@
+"""What every engine is: a `SliceModel` that says how it computes."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from dataclasses import dataclass
+from enum import StrEnum
+
+import torch
+
+from covid_ct_mask_net.errors import UsageError
+from covid_ct_mask_net.networks.slice_model import SliceModel
+
+# What the engines of a CPU import, in the versions that were checked (requirements.txt).
+CPU_PACKAGES = ("openvino", "numba")
+INT8_PACKAGES = ("nncf",)
+
+
+class EngineName(StrEnum):
+    """Engines that can be asked for; ``auto`` takes torch on a GPU and exact on a CPU."""
+
+    AUTO = "auto"
+    TORCH = "torch"
+    EXACT = "exact"
+    FAST = "fast"
+
+
+class Precision(StrEnum):
+    """Number format of the convolutions; ``auto`` is the best one that the processor has."""
+
+    AUTO = "auto"
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+    INT8 = "int8"
+
+
+@dataclass(frozen=True)
+class EngineReport:
+    """How the networks were computed, for the result and the record of the run.
+
+    Attributes
+    ----------
+    name
+        ``torch``, ``exact`` or ``fast``.
+    precision
+        Number format of the convolutions.
+    device
+        ``cpu`` or the GPU.
+    runtime
+        Library and version that computed.
+    note
+        Why another engine than the best one was taken; empty otherwise.
+    """
+
+    name: str
+    precision: str
+    device: str
+    runtime: str
+    note: str = ""
+
+
+class Engine(SliceModel):
+    """Both networks over slices, computed in one of several ways; same answer, other speed.
+
+    An engine is called like `SliceModel` and holds its networks under the same names. Its ``report`` says how
+    it computes.
+    """
+
+    report: EngineReport
+
+
+def missing_packages(packages: tuple[str, ...]) -> list[str]:
+    """Return which of these packages are not installed."""
+    return [name for name in packages if importlib.util.find_spec(name) is None]
+
+
+def require_packages(engine: str, packages: tuple[str, ...], extra: str) -> None:
+    """Refuse an engine whose packages are not installed.
+
+    Raises
+    ------
+    UsageError
+        ``ENGINE_MISSING``; names the packages and what to install.
+    """
+    missing = missing_packages(packages)
+    if missing:
+        raise UsageError(
+            "ENGINE_MISSING",
+            f"Engine {engine} needs {' and '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not "
+            f"installed: pip install '{extra}', or choose engine torch.",
+        )
+
+
+def worker_count(requested: int) -> int:
+    """Return how many slices are computed at a time: as asked, or one a core for 0.
+
+    Raises
+    ------
+    UsageError
+        For a negative number.
+    """
+    if requested < 0:
+        raise UsageError("SETTING", f"workers is {requested}, but must be 0 (one a core) or more.")
+    if requested:
+        return requested
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def has_bfloat16() -> bool:
+    """Tell whether this processor multiplies bfloat16 in hardware."""
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("bf16"))

@@ -1,0 +1,181 @@
+"""The engines of a CPU: the networks compiled by OpenVINO, with compiled kernels behind them.
+
+Slices are computed one a worker, each worker with one thread: results are the same to the bit in any batch, in
+any order and with any number of workers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from queue import SimpleQueue
+
+import numpy as np
+import openvino as ov
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from covid_ct_mask_net.engines import graph
+from covid_ct_mask_net.engines.base import Engine, EngineName, EngineReport, Precision
+from covid_ct_mask_net.engines.cache import GraphCache
+from covid_ct_mask_net.engines.calibration import quantise_trunk
+from covid_ct_mask_net.engines.post import BoxRules, Floats, SliceRegions, detections, rank_rows
+from covid_ct_mask_net.engines.programs import BoxHead, Compiler, MaskBranch, Trunk, Worker, with_box_head
+from covid_ct_mask_net.networks.classifier import CovidCTMaskNet
+from covid_ct_mask_net.networks.detector import LesionDetector
+from covid_ct_mask_net.networks.slice_model import Shared, SliceOutput
+
+
+@dataclass(frozen=True, eq=False)
+class _Programs:
+    """Everything compiled for the weights as they are; trunk and box head of the detector only if its own."""
+
+    trunk: Trunk
+    box_head: BoxHead
+    s: ov.CompiledModel
+    masks: MaskBranch
+    detector_trunk: Trunk | None
+    detector_box_head: BoxHead | None
+
+
+class CompiledEngine(Engine):
+    """Both networks compiled for this processor.
+
+    Parameters
+    ----------
+    detector, classifier
+        The networks, in test mode, on the CPU.
+    min_score : float
+        Detections below are not outlined.
+    name : EngineName
+        ``exact`` or ``fast``.
+    precision : Precision
+        Of the trunk; of the rest too, but for int8, where the rest is bfloat16 or float32.
+    rest : Precision
+        Of the heads: float32 or bfloat16.
+    workers : int
+        Slices computed at a time.
+    cache : GraphCache
+    """
+
+    def __init__(
+        self,
+        detector: LesionDetector,
+        classifier: CovidCTMaskNet,
+        min_score: float,
+        *,
+        name: EngineName,
+        precision: Precision,
+        rest: Precision,
+        workers: int,
+        cache: GraphCache,
+    ) -> None:
+        super().__init__(detector, classifier, min_score)
+        self.eval()
+        quantise = quantise_trunk if precision is Precision.INT8 else None
+        self._compiler = Compiler(precision, rest, workers, cache, quantise)
+        self._workers: SimpleQueue[Worker] = SimpleQueue()
+        self._threads: ThreadPoolExecutor | None = None
+        self._compiled: _Programs | None = None
+        self._compiled_for: tuple[object, ...] = ()
+        self.report = EngineReport(name.value, precision.value, "cpu", f"OpenVINO {ov.__version__}")
+
+    def forward(
+        self, slices: Tensor | Sequence[Tensor], scales: Sequence[float] | None = None
+    ) -> list[SliceOutput]:
+        """Return one output a slice, in order; as `SliceModel`."""
+        if self.training:
+            raise RuntimeError("Engines work in test mode only; call eval() first.")
+        programs = self._programs()
+        images = [image.detach().cpu().float() for image in slices]
+        transform = self.classifier.transform
+        factors = [transform.scale_of(*image.shape[-2:]) for image in images] if scales is None else list(scales)
+        for image, factor in zip(images, factors, strict=True):
+            height, width = image.shape[-2:]
+            shape = transform.resized_shape(height, width, factor)
+            programs.trunk.prepare(shape)
+            if programs.detector_trunk is not None:
+                programs.detector_trunk.prepare(shape)
+        if self._threads is None:
+            return [self._run(programs, *pair) for pair in zip(images, factors, strict=True)]
+        return list(self._threads.map(lambda pair: self._run(programs, *pair), zip(images, factors, strict=True)))
+
+    def rows(self, slices: Tensor | Sequence[Tensor], scales: Sequence[float] | None = None) -> Tensor:
+        """Return the ranked rows (B, N, 5) that S reads; what mode S trains on and may keep."""
+        raise NotImplementedError
+
+    def _programs(self) -> _Programs:
+        """Return what is compiled for the weights; anew whenever one has changed."""
+        shared = self.shared
+        state = (shared, self._compared)
+        if self._compiled is None or state != self._compiled_for:
+            compiler = self._compiler
+            classifier, detector = self.classifier, self.detector
+            apart = shared is Shared.NOTHING
+            self._compiled = _Programs(
+                trunk=Trunk(classifier, classifier.detector_settings, compiler),
+                box_head=BoxHead.of(classifier, compiler),
+                s=compiler.compile(graph.s_graph(classifier.s), Precision.FLOAT32),
+                masks=MaskBranch(detector.roi_heads, compiler),
+                detector_trunk=Trunk(detector, detector.settings, compiler) if apart else None,
+                detector_box_head=None if shared is Shared.REGIONS else BoxHead.of(detector, compiler),
+            )
+            self._compiled_for = state
+            self._start_workers()
+        return self._compiled
+
+    def _start_workers(self) -> None:
+        """Give each thread fresh requests of the compiled graphs."""
+        workers = self._compiler.workers
+        self._workers = SimpleQueue()
+        for _ in range(workers):
+            self._workers.put(Worker())
+        if self._threads is None and workers > 1:
+            self._threads = ThreadPoolExecutor(workers, thread_name_prefix="slices")
+
+    def _run(self, programs: _Programs, image: Tensor, scale: float) -> SliceOutput:
+        worker = self._workers.get()
+        try:
+            return self._slice(programs, worker, image, scale)
+        finally:
+            self._workers.put(worker)
+
+    def _slice(self, programs: _Programs, worker: Worker, image: Tensor, scale: float) -> SliceOutput:
+        resized = _resized(image, scale)
+        regions = programs.trunk(worker, resized, programs.box_head)
+        rows = rank_rows(regions, BoxRules.of(self.classifier))
+        (logits,) = worker.run(programs.s, rows.reshape(1, -1))
+        logits = logits[0].copy()
+        if programs.detector_trunk is not None and programs.detector_box_head is not None:
+            regions = programs.detector_trunk(worker, resized, programs.detector_box_head)
+        elif programs.detector_box_head is not None:
+            regions = with_box_head(worker, regions, programs.detector_box_head)
+        boxes, scores, labels = detections(regions, BoxRules.of(self.detector), self.min_score)
+        masks = programs.masks(worker, regions, boxes, labels)
+        return SliceOutput(
+            logits=torch.from_numpy(logits),
+            boxes=torch.from_numpy(_in_slice(boxes, regions, image)),
+            labels=torch.from_numpy(labels),
+            scores=torch.from_numpy(scores),
+            masks=torch.from_numpy(masks),
+        )
+
+
+def _resized(image: Tensor, scale: float) -> Floats:
+    """Return a slice (1, H, W) as the network reads it, (h, w)."""
+    if scale == 1.0:
+        return image[0].numpy()
+    resized = functional.interpolate(
+        image[None], scale_factor=scale, mode="bilinear", align_corners=False, recompute_scale_factor=False
+    )
+    return resized[0, 0].numpy()
+
+
+def _in_slice(boxes: Floats, regions: SliceRegions, image: Tensor) -> Floats:
+    """Return boxes of the resized slice in pixels of the slice as it was given."""
+    height, width = image.shape[-2:]
+    ratios = np.asarray([width / regions.size[1], height / regions.size[0]] * 2, dtype=np.float32)
+    moved: Floats = boxes * ratios
+    return moved

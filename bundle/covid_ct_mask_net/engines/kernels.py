@@ -1,0 +1,248 @@
+"""What follows the convolutions on a CPU: top-k, decoding, NMS and RoIAlign, compiled by numba.
+
+Each does what torchvision's operator of the same name does, in float32, up to rounding; ties go to the lower
+index, as in torch. Feature maps are NHWC, so that the 256 channels of a place lie side by side. The kernels
+hold no lock and use no threads: one worker a core calls them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+Integers = NDArray[np.int64]
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+# torchvision's BoxCoder: exp(dw) is bounded by 1000 / 16.
+_LARGEST_LOG_SIZE = np.float32(math.log(1000.0 / 16))
+_ONE, _HALF, _ZERO = np.float32(1.0), np.float32(0.5), np.float32(0.0)
+
+
+def _kernel(function: Function) -> Function:
+    """Compile a function, and keep the machine code beside the source or in the user's cache if possible."""
+    options = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
+    try:
+        return cast("Function", numba.njit(cache=True, **options)(function))
+    except RuntimeError:
+        # A read-only installation without a home: compiled anew in each process.
+        return cast("Function", numba.njit(**options)(function))
+
+
+@_kernel
+def top_k(values: Floats, count: int) -> Integers:
+    """Return indices of the ``count`` largest values (n,), largest first; equal values by index."""
+    bits = values.view(np.uint32)
+    # The upper half of a float, made to grow with the value, picks a bin: one pass instead of a sort.
+    histogram = np.zeros(1 << 16, np.int64)
+    for i in range(len(bits)):
+        histogram[_bin(bits[i])] += 1
+    wanted = min(count, len(values))
+    cut, above = 1 << 16, 0
+    while above < wanted:
+        cut -= 1
+        above += histogram[cut]
+    candidates = np.empty(above, np.int64)
+    found = 0
+    for i in range(len(bits)):
+        if _bin(bits[i]) >= cut:
+            candidates[found] = i
+            found += 1
+    order = np.argsort(-values[candidates], kind="mergesort")
+    return candidates[order[:wanted]]
+
+
+@_kernel
+def _bin(bits: Any) -> Any:
+    high = bits >> np.uint32(16)
+    if high & np.uint32(0x8000):
+        return np.uint32(0xFFFF) - high
+    return high | np.uint32(0x8000)
+
+
+@_kernel
+def decode(
+    boxes: Floats, deltas: Floats, weights: Floats, height: np.float32, width: np.float32
+) -> Floats:
+    """Return boxes (n, 4) moved by their deltas (n, 4) and clipped to an image; BoxCoder of torchvision."""
+    decoded = np.empty((len(boxes), 4), np.float32)
+    for i in range(len(boxes)):
+        w, h = boxes[i, 2] - boxes[i, 0], boxes[i, 3] - boxes[i, 1]
+        x, y = boxes[i, 0] + _HALF * w, boxes[i, 1] + _HALF * h
+        x += deltas[i, 0] / weights[0] * w
+        y += deltas[i, 1] / weights[1] * h
+        w = math.exp(min(deltas[i, 2] / weights[2], _LARGEST_LOG_SIZE)) * w
+        h = math.exp(min(deltas[i, 3] / weights[3], _LARGEST_LOG_SIZE)) * h
+        decoded[i, 0] = min(max(x - _HALF * w, _ZERO), width)
+        decoded[i, 1] = min(max(y - _HALF * h, _ZERO), height)
+        decoded[i, 2] = min(max(x + _HALF * w, _ZERO), width)
+        decoded[i, 3] = min(max(y + _HALF * h, _ZERO), height)
+    return decoded
+
+
+@_kernel
+def nms(boxes: Floats, threshold: np.float32, most: int) -> Integers:
+    """Return places of the boxes (n, 4), best first, that no better one overlaps by more than a threshold.
+
+    Stops when ``most`` are kept.
+    """
+    n = len(boxes)
+    x0, y0, x1, y1 = boxes[:, 0].copy(), boxes[:, 1].copy(), boxes[:, 2].copy(), boxes[:, 3].copy()
+    areas = (x1 - x0) * (y1 - y0)
+    dropped = np.zeros(n, np.uint8)
+    kept = np.empty(min(n, most), np.int64)
+    found = 0
+    for i in range(n):
+        if dropped[i]:
+            continue
+        if found == most:
+            break
+        kept[found] = i
+        found += 1
+        left, top, right, bottom, area = x0[i], y0[i], x1[i], y1[i], areas[i]
+        for j in range(i + 1, n):
+            w = max(_ZERO, min(right, x1[j]) - max(left, x0[j]))
+            h = max(_ZERO, min(bottom, y1[j]) - max(top, y0[j]))
+            shared = w * h
+            dropped[j] |= np.uint8(shared / (area + areas[j] - shared) > threshold)
+    return kept[:found]
+
+
+@_kernel
+def level_anchors(cells: Floats, places: Integers, columns: int, stride: Floats) -> Floats:
+    """Return the anchors (n, 4) at flat places (row, column, anchor) of a level.
+
+    Parameters
+    ----------
+    cells
+        (A, 4): anchors around the origin.
+    columns
+        Width of the feature map.
+    stride
+        Pixels of the image between neighbouring rows and between neighbouring columns.
+    """
+    anchors = np.empty((len(places), 4), np.float32)
+    for i in range(len(places)):
+        cell, place = places[i] % len(cells), places[i] // len(cells)
+        x, y = np.float32(place % columns) * stride[1], np.float32(place // columns) * stride[0]
+        anchors[i, 0] = x + cells[cell, 0]
+        anchors[i, 1] = y + cells[cell, 1]
+        anchors[i, 2] = x + cells[cell, 2]
+        anchors[i, 3] = y + cells[cell, 3]
+    return anchors
+
+
+@_kernel
+def at_least(boxes: Floats, side: np.float32) -> Integers:
+    """Return places of the boxes (n, 4) with both sides at least this long."""
+    kept = np.empty(len(boxes), np.int64)
+    found = 0
+    for i in range(len(boxes)):
+        if boxes[i, 2] - boxes[i, 0] >= side and boxes[i, 3] - boxes[i, 1] >= side:
+            kept[found] = i
+            found += 1
+    return kept[:found]
+
+
+@_kernel
+def softmax(logits: Floats) -> Floats:
+    """Return the softmax of each row (n, c)."""
+    scores = np.empty_like(logits)
+    for i in range(len(logits)):
+        largest = logits[i].max()
+        total = _ZERO
+        for j in range(logits.shape[1]):
+            scores[i, j] = math.exp(logits[i, j] - largest)
+            total += scores[i, j]
+        for j in range(logits.shape[1]):
+            scores[i, j] /= total
+    return scores
+
+
+@_kernel
+def roi_align(
+    features: Floats, boxes: Floats, scale: np.float32, places: Integers, pooled: Floats, side: int
+) -> None:
+    """Pool ``side`` x ``side`` bins of some boxes from one level, 2 x 2 samples a bin, not aligned.
+
+    Parameters
+    ----------
+    features
+        (H, W, C) of one level.
+    boxes
+        (n, 4) in pixels of the image.
+    scale
+        Of the level: cells a pixel.
+    places
+        Which boxes are pooled from this level.
+    pooled
+        (n, side * side, C): where the bins of box i are written.
+    side
+        Bins along each axis.
+    """
+    height, width, channels = features.shape
+    bound_y, bound_x = np.float32(height), np.float32(width)
+    flat = features.reshape(height * width * channels)
+    rows, columns = np.empty((2 * side, 2), np.int64), np.empty((2 * side, 2), np.int64)
+    row_shares = np.empty((2 * side, 2), np.float32)
+    column_shares = np.empty((2 * side, 2), np.float32)
+    for i in places:
+        x, y = boxes[i, 0] * scale, boxes[i, 1] * scale
+        bin_w = max(boxes[i, 2] * scale - x, _ONE) / np.float32(side)
+        bin_h = max(boxes[i, 3] * scale - y, _ONE) / np.float32(side)
+        _sample(y, bin_h, bound_y, height, rows, row_shares)
+        _sample(x, bin_w, bound_x, width, columns, column_shares)
+        for row in range(side):
+            for column in range(side):
+                out = pooled[i, row * side + column]
+                out[:] = _ZERO
+                for v in range(2 * row, 2 * row + 2):
+                    up, down = rows[v, 0] * width, rows[v, 1] * width
+                    u = 2 * column
+                    # Slices: indices into them are not negative, which lets the loop be vectorised.
+                    a = flat[(up + columns[u, 0]) * channels :][:channels]
+                    b = flat[(up + columns[u, 1]) * channels :][:channels]
+                    d = flat[(down + columns[u, 0]) * channels :][:channels]
+                    e = flat[(down + columns[u, 1]) * channels :][:channels]
+                    f = flat[(up + columns[u + 1, 0]) * channels :][:channels]
+                    g = flat[(up + columns[u + 1, 1]) * channels :][:channels]
+                    h = flat[(down + columns[u + 1, 0]) * channels :][:channels]
+                    k = flat[(down + columns[u + 1, 1]) * channels :][:channels]
+                    wa = row_shares[v, 0] * column_shares[u, 0]
+                    wb = row_shares[v, 0] * column_shares[u, 1]
+                    wd = row_shares[v, 1] * column_shares[u, 0]
+                    we = row_shares[v, 1] * column_shares[u, 1]
+                    wf = row_shares[v, 0] * column_shares[u + 1, 0]
+                    wg = row_shares[v, 0] * column_shares[u + 1, 1]
+                    wh = row_shares[v, 1] * column_shares[u + 1, 0]
+                    wk = row_shares[v, 1] * column_shares[u + 1, 1]
+                    for c in range(channels):
+                        out[c] += (
+                            wa * a[c] + wb * b[c] + wd * d[c] + we * e[c]
+                            + wf * f[c] + wg * g[c] + wh * h[c] + wk * k[c]
+                        )  # fmt: skip
+
+
+@_kernel
+def _sample(
+    start: np.float32, size: np.float32, bound: np.float32, cells: int, between: Any, shares: Any
+) -> None:
+    """Set for the samples of one axis the two cells between which each lies, and their shares of a bin.
+
+    A sample more than one cell outside of the map counts as zero; shares hold the division by the two
+    samples of a bin along the axis.
+    """
+    for k in range(len(between)):
+        at = start + np.float32(k // 2) * size + (np.float32(k % 2) + _HALF) * size / np.float32(2.0)
+        inside = _HALF if -_ONE <= at <= bound else _ZERO
+        at = max(at, _ZERO)
+        low = min(int(at), cells - 1) if inside > _ZERO else 0
+        high = min(low + 1, cells - 1)
+        share = at - np.float32(low) if high > low else _ZERO
+        between[k, 0], between[k, 1] = low, high
+        shares[k, 0], shares[k, 1] = (_ONE - share) * inside, share * inside
