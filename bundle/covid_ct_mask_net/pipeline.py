@@ -6,6 +6,7 @@ application take the same entries of the same file through `VolumePipeline`, so 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,11 +24,12 @@ from covid_ct_mask_net.declining import (
     DecliningCompose,
     declined,
 )
+from covid_ct_mask_net.engines.base import Engine, EngineName, Precision
+from covid_ct_mask_net.engines.select import build_engine
 from covid_ct_mask_net.errors import NotAssessableError, UntrustedModelError, expected_cause
 from covid_ct_mask_net.inference import SliceInferer
 from covid_ct_mask_net.networks.detector import LesionDetector
 from covid_ct_mask_net.networks.settings import ClassifierSettings, DetectorSettings
-from covid_ct_mask_net.networks.slice_model import SliceModel
 from covid_ct_mask_net.postprocessing import TriageVolumed
 from covid_ct_mask_net.results import ModelReport
 
@@ -52,7 +54,7 @@ class VolumePipeline:
 
     transforms: DecliningCompose
     inferer: SliceInferer
-    network: SliceModel
+    network: Engine
     triage: TriageVolumed
     model: ModelReport
 
@@ -108,7 +110,7 @@ def load_pipeline(root: Path, settings: Mapping[str, Any] | None = None) -> Volu
             inferer=parser.get_parsed_content("inferer"),
             network=parser.get_parsed_content("slice_model"),
             triage=parser.get_parsed_content("triage_volume"),
-            model=parser.get_parsed_content("model").report,
+            model=parser.get_parsed_content("model_report"),
         )
     except RuntimeError as error:
         cause = expected_cause(error)
@@ -172,8 +174,24 @@ def detector_network(model: Model, use_list_output: bool) -> LesionDetector:
     return model.detector
 
 
-def slice_model(model: Model, min_score: float, device: torch.device) -> SliceModel:
-    """Return both networks of a model as one, in test mode, on a device."""
+def slice_model(
+    model: Model,
+    min_score: float,
+    device: torch.device | str,
+    engine: str = EngineName.AUTO,
+    precision: str = Precision.AUTO,
+    workers: int = 0,
+    cache: str | None = None,
+) -> Engine:
+    """Return both networks of a model as one, in test mode, by an engine; see `build_engine`."""
     if model.detector is None or model.classifier is None:
         raise UntrustedModelError("WEIGHTS_MISMATCH", "Triage needs a lesion detector and a classifier.")
-    return SliceModel(model.detector, model.classifier, min_score).to(device).eval()
+    return build_engine(
+        model.detector, model.classifier, min_score,
+        name=engine, device=device, precision=precision, workers=workers, cache=cache,
+    )  # fmt: skip
+
+
+def model_report(model: Model, engine: Engine) -> ModelReport:
+    """Return the report on a model with the engine that computes it."""
+    return dataclasses.replace(model.report, engine=engine.report)

@@ -156,14 +156,40 @@ class TriageReport:
 
 
 @dataclass(frozen=True)
+class EngineReport:
+    """How the networks were computed, for the result and the record of the run.
+
+    Attributes
+    ----------
+    name
+        ``torch``, ``exact`` or ``fast``.
+    precision
+        Number format of the convolutions.
+    device
+        ``cpu`` or the GPU.
+    runtime
+        Library and version that computed.
+    note
+        Why another engine than the best one was taken; empty otherwise.
+    """
+
+    name: str
+    precision: str
+    device: str
+    runtime: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
 class ModelReport:
-    """Which model spoke: name, version, hash of its weights, what it was trained on."""
+    """Which model spoke: name, version, hash of its weights, what it was trained on, how it was computed."""
 
     name: str
     version: str
     sha256: str
     trained_on: str
     notice: str
+    engine: EngineReport | None = None
 
 
 @dataclass(frozen=True)

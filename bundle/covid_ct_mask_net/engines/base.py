@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from dataclasses import dataclass
 from enum import StrEnum
 
 import torch
 
 from covid_ct_mask_net.errors import UsageError
 from covid_ct_mask_net.networks.slice_model import SliceModel
+from covid_ct_mask_net.results import EngineReport
 
 # What the engines of a CPU import, in the versions that were checked (requirements.txt).
 CPU_PACKAGES = ("openvino", "numba")
 INT8_PACKAGES = ("nncf",)
+EXTRA = "engines"
 
 
 class EngineName(StrEnum):
@@ -35,31 +36,6 @@ class Precision(StrEnum):
     INT8 = "int8"
 
 
-@dataclass(frozen=True)
-class EngineReport:
-    """How the networks were computed, for the result and the record of the run.
-
-    Attributes
-    ----------
-    name
-        ``torch``, ``exact`` or ``fast``.
-    precision
-        Number format of the convolutions.
-    device
-        ``cpu`` or the GPU.
-    runtime
-        Library and version that computed.
-    note
-        Why another engine than the best one was taken; empty otherwise.
-    """
-
-    name: str
-    precision: str
-    device: str
-    runtime: str
-    note: str = ""
-
-
 class Engine(SliceModel):
     """Both networks over slices, computed in one of several ways; same answer, other speed.
 
@@ -75,7 +51,7 @@ def missing_packages(packages: tuple[str, ...]) -> list[str]:
     return [name for name in packages if importlib.util.find_spec(name) is None]
 
 
-def require_packages(engine: str, packages: tuple[str, ...], extra: str) -> None:
+def require_packages(engine: str, packages: tuple[str, ...]) -> None:
     """Refuse an engine whose packages are not installed.
 
     Raises
@@ -87,8 +63,8 @@ def require_packages(engine: str, packages: tuple[str, ...], extra: str) -> None
     if missing:
         raise UsageError(
             "ENGINE_MISSING",
-            f"Engine {engine} needs {' and '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not "
-            f"installed: pip install '{extra}', or choose engine torch.",
+            f"Engine {engine} needs {' and '.join(missing)}, not installed here: "
+            f"pip install 'covid-ct-mask-net[{EXTRA}]', or choose engine torch.",
         )
 
 

@@ -1,6 +1,6 @@
 """Graphs of the networks kept on disk, so that they are built or calibrated once a machine.
 
-A graph lies under a key of everything it depends on: weights, settings, precision, versions. Where nothing can
+A graph lies under a key of all it depends on: weights, settings, precision, versions. Where nothing can
 be written, as in a read-only container without a home, graphs are built in memory each time.
 """
 
@@ -69,8 +69,8 @@ def cache_folder(setting: str | None) -> Path | None:
     Parameters
     ----------
     setting : str, optional
-        A folder, ``"none"`` for no cache, or nothing for the user's cache folder (XDG_CACHE_HOME, or .cache in
-        the home).
+        A folder, ``"none"`` for no cache, or nothing for the user's cache folder (XDG_CACHE_HOME, or
+        .cache in the home).
     """
     if setting == "none":
         return None

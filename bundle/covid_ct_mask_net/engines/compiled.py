@@ -1,15 +1,16 @@
 """The engines of a CPU: the networks compiled by OpenVINO, with compiled kernels behind them.
 
-Slices are computed one a worker, each worker with one thread: results are the same to the bit in any batch, in
-any order and with any number of workers.
+Slices are computed one a worker, each worker with one thread: results are the same to the bit in any batch,
+in any order and with any number of workers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from queue import SimpleQueue
+from typing import TypeVar
 
 import numpy as np
 import openvino as ov
@@ -18,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from covid_ct_mask_net.engines import graph
-from covid_ct_mask_net.engines.base import Engine, EngineName, EngineReport, Precision
+from covid_ct_mask_net.engines.base import Engine, EngineName, Precision
 from covid_ct_mask_net.engines.cache import GraphCache
 from covid_ct_mask_net.engines.calibration import quantise_trunk
 from covid_ct_mask_net.engines.post import BoxRules, Floats, SliceRegions, detections, rank_rows
@@ -26,6 +27,9 @@ from covid_ct_mask_net.engines.programs import BoxHead, Compiler, MaskBranch, Tr
 from covid_ct_mask_net.networks.classifier import CovidCTMaskNet
 from covid_ct_mask_net.networks.detector import LesionDetector
 from covid_ct_mask_net.networks.slice_model import Shared, SliceOutput
+from covid_ct_mask_net.results import EngineReport
+
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,23 +92,40 @@ class CompiledEngine(Engine):
         """Return one output a slice, in order; as `SliceModel`."""
         if self.training:
             raise RuntimeError("Engines work in test mode only; call eval() first.")
+        return self._map(self._slice, slices, scales)
+
+    def rows(self, slices: Tensor | Sequence[Tensor], scales: Sequence[float] | None = None) -> Tensor:
+        """Return the ranked rows (B, N, 5) that S reads; what mode S trains on and may keep."""
+        return torch.stack(self._map(self._slice_rows, slices, scales))
+
+    def _map(
+        self,
+        step: Callable[[_Programs, Worker, Tensor, float], Answer],
+        slices: Tensor | Sequence[Tensor],
+        scales: Sequence[float] | None,
+    ) -> list[Answer]:
+        """Return what a step gives for each slice, computed by the workers."""
         programs = self._programs()
         images = [image.detach().cpu().float() for image in slices]
         transform = self.classifier.transform
-        factors = [transform.scale_of(*image.shape[-2:]) for image in images] if scales is None else list(scales)
+        factors = [transform.scale_of(*i.shape[-2:]) for i in images] if scales is None else list(scales)
         for image, factor in zip(images, factors, strict=True):
             height, width = image.shape[-2:]
             shape = transform.resized_shape(height, width, factor)
             programs.trunk.prepare(shape)
             if programs.detector_trunk is not None:
                 programs.detector_trunk.prepare(shape)
-        if self._threads is None:
-            return [self._run(programs, *pair) for pair in zip(images, factors, strict=True)]
-        return list(self._threads.map(lambda pair: self._run(programs, *pair), zip(images, factors, strict=True)))
 
-    def rows(self, slices: Tensor | Sequence[Tensor], scales: Sequence[float] | None = None) -> Tensor:
-        """Return the ranked rows (B, N, 5) that S reads; what mode S trains on and may keep."""
-        raise NotImplementedError
+        def run(image: Tensor, factor: float) -> Answer:
+            worker = self._workers.get()
+            try:
+                return step(programs, worker, image, factor)
+            finally:
+                self._workers.put(worker)
+
+        if self._threads is None:
+            return [run(image, factor) for image, factor in zip(images, factors, strict=True)]
+        return list(self._threads.map(run, images, factors))
 
     def _programs(self) -> _Programs:
         """Return what is compiled for the weights; anew whenever one has changed."""
@@ -135,12 +156,9 @@ class CompiledEngine(Engine):
         if self._threads is None and workers > 1:
             self._threads = ThreadPoolExecutor(workers, thread_name_prefix="slices")
 
-    def _run(self, programs: _Programs, image: Tensor, scale: float) -> SliceOutput:
-        worker = self._workers.get()
-        try:
-            return self._slice(programs, worker, image, scale)
-        finally:
-            self._workers.put(worker)
+    def _slice_rows(self, programs: _Programs, worker: Worker, image: Tensor, scale: float) -> Tensor:
+        regions = programs.trunk(worker, _resized(image, scale), programs.box_head)
+        return torch.from_numpy(rank_rows(regions, BoxRules.of(self.classifier)))
 
     def _slice(self, programs: _Programs, worker: Worker, image: Tensor, scale: float) -> SliceOutput:
         resized = _resized(image, scale)

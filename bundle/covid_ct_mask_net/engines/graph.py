@@ -6,6 +6,8 @@ one channel, and feature maps with channels last, which the kernels behind it wa
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
@@ -33,8 +35,8 @@ def trunk_graph(network: FasterRCNN) -> ov.Model:
     Returns
     -------
     Model
-        Input (1, 2, H, W) with H and W open, to be set to multiples of 32: the slice in [0, 1], and ones where
-        the slice is; both zero in the padding. Outputs, each (h, w, channels): the feature maps, then the
+        Input (1, 2, H, W) with H and W open, to be set to multiples of 32: the slice in [0, 1], and ones
+        where the slice is; both zero in the padding. Outputs, each (h, w, channels): the feature maps, the
         objectness (h, w, A), then the box deltas (h, w, 4 A) of each level, finest first.
     """
     image = ops.parameter([1, STEM_CHANNELS, -1, -1], np.float32, name="slice")
@@ -79,7 +81,7 @@ def box_graph(network: FasterRCNN, regions: int) -> ov.Model:
 
 
 def mask_graph(head: MaskRCNNHeads, predictor: MaskRCNNPredictor, regions: int, side: int) -> ov.Model:
-    """Return the mask branch: input (regions, side, side, 256), output probabilities (regions, C, 2 s, 2 s)."""
+    """Return the mask branch: from pooled regions (n, side, side, 256) to probabilities (n, C, 2 s, 2 s)."""
     channels = head[0][0].in_channels
     pooled = ops.parameter([regions, side, side, channels], np.float32, name="pooled")
     x = ops.transpose(pooled, _ints([0, 3, 1, 2]))
@@ -106,7 +108,8 @@ def _stem(image: ov.Node, convolution: nn.Conv2d, norm: nn.BatchNorm2d, network:
     """Return normalisation, first convolution and ReLU of a grey slice.
 
     Three equal channels, each normalised, are one channel with weights sum(w / std) and a channel of ones
-    with weights -sum(w mean / std). Padding is zero after normalisation, so the ones end where the slice does.
+    with weights -sum(w mean / std). Padding is zero after normalisation, so the ones end where
+    the slice does.
     """
     weight, bias = _folded(convolution, norm)
     mean = np.asarray(network.transform.image_mean, dtype=np.float64)[:, None, None]
@@ -131,7 +134,7 @@ def _block(x: ov.Node, block: BasicBlock | Bottleneck) -> ov.Node:
     return ops.relu(ops.add(y, x))
 
 
-def _pyramid(levels: list[ov.Node], fpn: nn.Module) -> list[ov.Node]:
+def _pyramid(levels: list[ov.Node], fpn: Any) -> list[ov.Node]:
     """Return the FPN maps, finest first; every level is half as large as the one before."""
     inner = _convolution(levels[-1], fpn.inner_blocks[-1][0])
     maps = [_convolution(inner, fpn.layer_blocks[-1][0])]
@@ -148,9 +151,11 @@ def _pyramid(levels: list[ov.Node], fpn: nn.Module) -> list[ov.Node]:
 
 def _folded(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Weights, Weights]:
     """Return weight and bias of a convolution with its batch normalisation in test mode folded in."""
-    scale = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
+    scale = (
+        cast("Tensor", norm.weight).double() / (cast("Tensor", norm.running_var).double() + norm.eps).sqrt()
+    )
     weight = convolution.weight.double() * scale[:, None, None, None]
-    bias = norm.bias.double() - norm.running_mean.double() * scale
+    bias = norm.bias.double() - cast("Tensor", norm.running_mean).double() * scale
     return _array(weight), _array(bias)
 
 

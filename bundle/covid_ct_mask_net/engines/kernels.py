@@ -26,7 +26,7 @@ _ONE, _HALF, _ZERO = np.float32(1.0), np.float32(0.5), np.float32(0.0)
 
 def _kernel(function: Function) -> Function:
     """Compile a function, and keep the machine code beside the source or in the user's cache if possible."""
-    options = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
     try:
         return cast("Function", numba.njit(cache=True, **options)(function))
     except RuntimeError:
@@ -66,9 +66,7 @@ def _bin(bits: Any) -> Any:
 
 
 @_kernel
-def decode(
-    boxes: Floats, deltas: Floats, weights: Floats, height: np.float32, width: np.float32
-) -> Floats:
+def decode(boxes: Floats, deltas: Floats, weights: Floats, height: np.float32, width: np.float32) -> Floats:
     """Return boxes (n, 4) moved by their deltas (n, 4) and clipped to an image; BoxCoder of torchvision."""
     decoded = np.empty((len(boxes), 4), np.float32)
     for i in range(len(boxes)):

@@ -144,7 +144,11 @@ def propose(
         stride = np.asarray([padded[0] // height, padded[1] // width], dtype=np.float32)
         anchors = kernels.level_anchors(cells, best, width, stride)
         moved = kernels.decode(
-            anchors, deltas[level].reshape(-1, 4)[best], rules.weights, np.float32(size[0]), np.float32(size[1])
+            anchors,
+            deltas[level].reshape(-1, 4)[best],
+            rules.weights,
+            np.float32(size[0]),
+            np.float32(size[1]),
         )
         large = kernels.at_least(moved, rules.least_side)
         kept = large[kernels.nms(moved[large], rules.nms, rules.after)]
@@ -161,12 +165,12 @@ def rank_rows(regions: SliceRegions, rules: BoxRules) -> Floats:
         return np.full((count, ROW_WIDTH), np.nan, dtype=np.float32)
     scores = kernels.softmax(regions.class_logits)
     found = []
-    for label in range(1, scores.shape[1]):
-        boxes = _decoded(regions, label, rules)
+    for lesion in range(1, scores.shape[1]):
+        boxes = _decoded(regions, lesion, rules)
         area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-        candidates = np.flatnonzero((area > 0) & (scores[:, label] > rules.min_score))
-        kept = _suppressed(boxes, scores[:, label], candidates, rules.nms, count)
-        found.append(kept * (scores.shape[1] - 1) + label - 1)
+        candidates = np.flatnonzero((area > 0) & (scores[:, lesion] > rules.min_score))
+        kept = _suppressed(boxes, scores[:, lesion], candidates, rules.nms, count)
+        found.append(kept * (scores.shape[1] - 1) + lesion - 1)
     # Pairs of region and class: between equal scores, the one that torch's ranking finds first.
     pairs = np.sort(np.concatenate(found))
     region, label = np.divmod(pairs, scores.shape[1] - 1)
@@ -222,7 +226,7 @@ def pool_regions(
 
 
 def box_levels(boxes: Floats, scales: Sequence[float]) -> Integers:
-    """Return the level of each box: Eq. 1 of the FPN paper with torchvision's constants (224 pixels, level 4)."""
+    """Return the level of each box (Eq. 1 of the FPN paper; torchvision: 224 pixels go to level 4)."""
     lowest, highest = -np.log2(scales[0]), -np.log2(scales[-1])
     sides = np.sqrt((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]))
     with np.errstate(divide="ignore"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import openvino as ov
@@ -62,7 +63,10 @@ class Compiler:
         """Return the graph of backbone, FPN and RPN head, its height and width open."""
         stored = Precision.INT8 if self.precision is Precision.INT8 else Precision.FLOAT32
         key = network_key(
-            nn.ModuleList([network.backbone, network.rpn.head]), "trunk", stored.value, str(settings.to_dict())
+            nn.ModuleList([network.backbone, network.rpn.head]),
+            "trunk",
+            stored.value,
+            str(settings.to_dict()),
         )
 
         def build() -> ov.Model:
@@ -175,21 +179,15 @@ class Trunk:
         outputs = worker.run(self._programs[padded], inputs)
         levels = len(self._rules.cells)
         features = tuple(outputs[:levels])
-        proposals = propose(
-            outputs[levels : 2 * levels], outputs[2 * levels :], self._rules, padded, size
-        )
+        proposals = propose(outputs[levels : 2 * levels], outputs[2 * levels :], self._rules, padded, size)
         scales = tuple(2.0 ** round(float(np.log2(f.shape[0] / size[0]))) for f in features)
-        return with_box_head(
-            worker, SliceRegions(features, scales, proposals, _NONE, _NONE, size), box_head
-        )
+        return with_box_head(worker, SliceRegions(features, scales, proposals, _NONE, _NONE, size), box_head)
 
 
 def with_box_head(worker: Worker, regions: SliceRegions, box_head: BoxHead) -> SliceRegions:
     """Return regions with the outputs of a box head for their proposals."""
     logits, deltas = box_head(worker, regions.features, regions.scales, regions.proposals)
-    return SliceRegions(
-        regions.features, regions.scales, regions.proposals, logits, deltas, regions.size
-    )
+    return SliceRegions(regions.features, regions.scales, regions.proposals, logits, deltas, regions.size)
 
 
 class MaskBranch:
@@ -202,7 +200,7 @@ class MaskBranch:
     compiler : Compiler
     """
 
-    def __init__(self, heads: nn.Module, compiler: Compiler) -> None:
+    def __init__(self, heads: Any, compiler: Compiler) -> None:
         self._side = int(heads.mask_roi_pool.output_size[0])
         model = graph.mask_graph(heads.mask_head, heads.mask_predictor, MASK_BATCH, self._side)
         self._program = compiler.compile(model, compiler.rest)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from covid_ct_mask_net.engines.base import Engine, EngineName, EngineReport, Precision
+from covid_ct_mask_net.engines.base import Engine, EngineName, Precision
 from covid_ct_mask_net.networks.classifier import CovidCTMaskNet
 from covid_ct_mask_net.networks.detector import LesionDetector
+from covid_ct_mask_net.results import EngineReport
 
 
 class TorchEngine(Engine):

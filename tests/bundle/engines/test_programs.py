@@ -1,0 +1,51 @@
+"""Compiled graphs and the workers that run them."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from builders.engines import light_networks
+from builders.networks import random_slices
+from covid_ct_mask_net.engines.base import Precision
+from covid_ct_mask_net.engines.cache import GraphCache
+from covid_ct_mask_net.engines.programs import BOX_BATCH, BoxHead, Compiler, MaskBranch, Trunk, Worker
+from covid_ct_mask_net.networks.regions import box_outputs, compute_regions
+
+
+def test_more_regions_than_a_batch_and_masks_of_their_class() -> None:
+    model = light_networks()
+    detector = model.detector
+    assert detector is not None
+    compiler = Compiler(Precision.FLOAT32, Precision.FLOAT32, 1, GraphCache(None))
+    worker, head = Worker(), BoxHead.of(detector, compiler)
+    trunk = Trunk(detector, detector.settings, compiler)
+    (image,) = random_slices((64, 96))
+    trunk.prepare((64, 96))
+    regions = trunk(worker, image[0].numpy(), head)
+    many = np.tile(regions.proposals, (4, 1))[: BOX_BATCH + 40]
+    assert len(many) > BOX_BATCH
+    logits, deltas = head(worker, regions.features, regions.scales, many)
+    with torch.no_grad():
+        expected = compute_regions(detector, [image], [1.0])
+        scores, moves = box_outputs(
+            detector, expected.features, [torch.from_numpy(many)], expected.image_sizes
+        )
+        boxes = torch.from_numpy(regions.proposals[:6])
+        pooled = detector.roi_heads.mask_roi_pool(expected.features, [boxes], expected.image_sizes)
+        masks = detector.roi_heads.mask_predictor(detector.roi_heads.mask_head(pooled)).sigmoid()
+    assert np.allclose(logits, scores.numpy(), atol=1e-4)
+    assert np.allclose(deltas, moves.numpy(), atol=1e-4)
+    labels = np.asarray([1, 2, 1, 2, 2, 1])
+    found = MaskBranch(detector.roi_heads, compiler)(worker, regions, regions.proposals[:6], labels)
+    assert np.allclose(found[:, 0], masks[torch.arange(6), torch.from_numpy(labels)].numpy(), atol=1e-4)
+    none = head(worker, regions.features, regions.scales, many[:0])
+    assert (none[0].shape, none[1].shape) == ((0, 3), (0, 12))
+
+
+def test_a_worker_keeps_one_buffer_a_shape() -> None:
+    worker = Worker()
+    first = worker.buffer(2, 3)
+    first[:] = 7.0
+    assert worker.buffer(2, 3) is first
+    assert worker.buffer(3, 2) is not first

@@ -1,0 +1,20 @@
+"""The reference engine is `SliceModel`, with a report."""
+
+from __future__ import annotations
+
+import torch
+
+from builders.engines import equal, light_networks, reference
+from builders.networks import random_slices
+from covid_ct_mask_net.engines.torch_engine import TorchEngine
+
+
+def test_it_is_the_reference() -> None:
+    model = light_networks()
+    assert model.detector is not None
+    assert model.classifier is not None
+    engine = TorchEngine(model.detector, model.classifier, 0.25, torch.device("cpu"), "because")
+    slices = random_slices((64, 64), (90, 70))
+    assert equal(engine(slices), reference(model)(slices))
+    assert (engine.report.name, engine.report.device, engine.report.note) == ("torch", "cpu", "because")
+    assert engine.report.runtime.startswith("torch ")
