@@ -123,6 +123,13 @@ class TriageRun:
             self.results.append(result)
             self.errors.append(error)
 
+    def _engine(self) -> dict[str, str] | None:
+        """Return how the networks were computed; None where no study came that far."""
+        for result in self.results:
+            if result.model is not None and result.model.engine is not None:
+                return dataclasses.asdict(result.model.engine)
+        return None
+
     def _record(self) -> str:
         # ru_maxrss is in kB on Linux and in bytes on macOS.
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -135,6 +142,7 @@ class TriageRun:
             "files": {"accepted": self.found.accepted, "refused": dict(self.found.refused)},
             "seconds": {"total": round(time.perf_counter() - self.started, 3), "studies": self.seconds},
             "peak_memory_mb": round(peak_mb),
+            "engine": self._engine(),
             "software": assemble.software_versions(("pydicom", "highdicom", "nibabel")),
         }
         return json.dumps(record, indent=2) + "\n"

@@ -54,6 +54,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--device", metavar="NAME", help="cpu, cuda or cuda:N (default: a GPU if there is one)"
     )
+    parser.add_argument(
+        "--engine",
+        choices=["auto", "torch", "exact", "fast"],
+        help="how the networks are computed: exact (float32, OpenVINO), fast (bfloat16 or int8), torch (the "
+        "reference); auto, the default, is torch on a GPU and exact on a CPU",
+    )
     _add_report_switches(parser)
     parser.add_argument("--quiet", action="store_true", help="no progress bars and no table")
     parser.add_argument("--debug", action="store_true", help="tracebacks in the log; they may name paths")
@@ -114,6 +120,8 @@ def run(arguments: argparse.Namespace) -> ExitCode:
         triage_run = TriageRun.start(arguments.inputs, arguments.output, progress=files.update)
     if len(triage_run):
         pipeline = load_pipeline(find_bundle(arguments.bundle), _settings(arguments))
+        if pipeline.network.report.note:
+            sys.stderr.write(f"Engine {pipeline.network.report.name}: {pipeline.network.report.note}.\n")
         with SliceBar(len(triage_run), disable=arguments.quiet) as bar:
             chain = StudyChain(pipeline, triage_run.output, settings=settings, progress=bar.advance)
             for job in triage_run.jobs():
@@ -166,4 +174,6 @@ def _settings(arguments: argparse.Namespace) -> dict[str, str]:
         settings["weights"] = weights if weights == "untrained" else str(Path(weights).resolve())
     if arguments.device is not None:
         settings["device"] = arguments.device
+    if arguments.engine is not None:
+        settings["engine"] = arguments.engine
     return settings

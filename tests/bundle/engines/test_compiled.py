@@ -28,9 +28,7 @@ def _networks(kind: str) -> Model:
 def _exact(model: Model, workers: int = 1) -> Engine:
     assert model.detector is not None
     assert model.classifier is not None
-    return build_engine(
-        model.detector, model.classifier, 0.25, name="exact", workers=workers, cache="none"
-    )
+    return build_engine(model.detector, model.classifier, 0.25, name="exact", workers=workers, cache="none")
 
 
 @pytest.mark.parametrize("kind", ["light", "large"])
@@ -119,12 +117,12 @@ def test_bfloat16_keeps_most_of_it() -> None:
     assert model.classifier is not None
     try:
         engine = build_engine(model.detector, model.classifier, 0.25, name="fast", precision="bfloat16")
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:
         pytest.skip(str(error))
     assert (engine.report.name, engine.report.precision) == ("fast", "bfloat16")
     ours, exact = engine(SLICES[:4]), _exact(model)(SLICES[:4])
     assert equal(engine(SLICES[:4]), ours)
     difference = (stacked_logits(ours) - stacked_logits(exact)).abs()
-    assert 0 < difference.max()
+    assert difference.max() > 0
     best = [(a.scores[0] - b.scores[0]).abs() for a, b in zip(ours, exact, strict=True)]
     assert max(best) < 0.05

@@ -48,7 +48,11 @@ def test_every_step_equals_the_networks_own(seed: int) -> None:
         (found,) = detector._outline(regions, 0.25)
         objectness, deltas = classifier.rpn.head(list(regions.features.values()))
     proposals = propose(
-        _channels_last(objectness), _channels_last(deltas), ProposalRules.of(classifier), (128, 160), (128, 160)
+        _channels_last(objectness),
+        _channels_last(deltas),
+        ProposalRules.of(classifier),
+        (128, 160),
+        (128, 160),
     )
     assert np.allclose(proposals, regions.proposals[0].numpy(), atol=1e-3)
     arrays = _as_arrays(regions)
