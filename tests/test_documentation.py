@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from builders.dicom import make_ct_series
 from builders.oracle import SPACING, chest_with_lesions
@@ -45,6 +46,24 @@ def test_commands_are_understood(page: Path, command: str) -> None:
             named = words[words.index("--config_file") + 1]
             for config in re.findall(r"[\w./-]+\.(?:yaml|json)", named):
                 assert (ROOT / config).is_file() or (ROOT / "bundle" / config).is_file(), config
+
+
+BUNDLE_RUNS = [(page, command) for page, command in COMMANDS if "monai.bundle run " in command]
+
+
+@pytest.mark.parametrize(("page", "command"), BUNDLE_RUNS, ids=[f"{c[:90]}" for _, c in BUNDLE_RUNS])
+def test_options_of_bundle_runs_are_entries_of_their_configurations(page: Path, command: str) -> None:
+    """MONAI takes unknown options without a word, so that a renamed entry would only be ignored."""
+    for words in (step for step in steps(command) if "monai.bundle" in step):
+        configs = re.findall(r"[\w./-]+\.(?:yaml|json)", words[words.index("--config_file") + 1])
+        entries = {"config_file", "meta_file", "logging_file", "tracking"}
+        for config in configs:
+            path = ROOT / config if (ROOT / config).is_file() else ROOT / "bundle" / config
+            entries |= {name.lstrip("+").split("#")[0] for name in yaml.safe_load(path.read_text())}
+        options = {re.split("[=#]", word[2:])[0] for word in words if word.startswith("--")}
+        # What torchrun and the like take stands before the module.
+        before = {word[2:].split("=")[0] for word in words[: words.index("monai.bundle")] if word[:2] == "--"}
+        assert options - before <= entries, f"{page.name}: {sorted(options - before - entries)}"
 
 
 def test_links_lead_somewhere() -> None:

@@ -72,10 +72,10 @@ def _classifiers(data: Collections, runs: Path) -> None:
     images = data.covidx / "images"
     lists = {name: str(data.covidx / f"{name}.txt") for name in ("sample", "val", "test", "left-out")}
     training = {"training_list": lists["sample"], "validation_list": lists["val"]}
-    start = str(runs / "segmentation-full" / "model.pt")
+    weights = str(runs / "segmentation-full" / "model.pt")
     for mode in CLASSIFIERS:
         train_classifier(
-            images, runs / f"classifier-{mode}", mode=mode, weights=start, epochs=4, **SMALL_S, **training
+            images, runs / f"classifier-{mode}", mode=mode, weights=weights, epochs=4, **SMALL_S, **training
         )
     train_classifier(
         images, runs / "whole-slice", "train_baseline.yaml", baseline="light-cnn", image_size=64, epochs=4,
