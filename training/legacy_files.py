@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import math
+import os
 import pickle
 import struct
 import zipfile
@@ -261,7 +262,10 @@ def _positions(file: BinaryIO, keys: Any, storages: Mapping[str, tuple[torch.dty
         if written != length:
             raise pickle.UnpicklingError("storage of unexpected length")
         positions[key] = file.tell()
-        file.seek(length * dtype.itemsize, io.SEEK_CUR)
+        end = file.seek(length * dtype.itemsize, io.SEEK_CUR)
+        # Seeking goes beyond the end without a word.
+        if end > os.fstat(file.fileno()).st_size:
+            raise pickle.UnpicklingError("storage cut off")
     return positions
 
 
