@@ -15,6 +15,7 @@ from covid_ct_mask_net.training.tables import published
 from covid_ct_mask_net.training.tables.literature import CITATIONS, NOT_COMPARABLE
 from covid_ct_mask_net.training.tables.measured import (
     Measured,
+    light_backbone,
     measure,
     of_mode,
     owners,
@@ -50,6 +51,12 @@ def table_4(runs: Sequence[Run]) -> Table:
         found = [measure(run, "test") for run in of_mode(ours, mode)]
         rows += _own_rows(MODE_NAMES[mode], found, published.TABLE_4[mode], SLICE_CLASS_NAMES)
         notes += _size_notes(found, published.TEST_SLICES)
+        notes += [
+            f"{one.label} is a light model: it is compared with the original's README where that has its "
+            "backbone, and not with the paper's ResNet50."
+            for one in found
+            if light_backbone(one.run)
+        ]
     return Table(
         "table-4",
         "Table 4: slice classes on the COVIDx-CT v1 test list",
@@ -229,13 +236,13 @@ def _published_count(names: Sequence[str]) -> int:
 
 
 def _matrix_rows() -> list[tuple[str, ...]]:
-    """Return rows of the confusion matrices in the original's README, which have no table in the paper."""
+    """Return rows of the original's README, which have no table in the paper."""
     matrices: Mapping[str, published.Confusion] = {
         "first README": published.README_FIRST_CONFUSION,
         "README, both lesions": published.README_CONFUSION["both"],
         "README, merged lesions": published.README_CONFUSION["merge"],
     }
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for source, matrix in matrices.items():
         of = figures(matrix)
         classes = [f"{percent(s)} [{percent(p)}]" for s, p in zip(of.sensitivity, of.ppv, strict=True)]
@@ -244,6 +251,10 @@ def _matrix_rows() -> list[tuple[str, ...]]:
             (MODE_NAMES["s_bn"], source, *classes, percent(of.accuracy), percent(of.weighted_f1),
              f"{count:,}", MISSING)
         )  # fmt: skip
+    rows += [
+        _published_row(MODE_NAMES["s_bn"], f"README, {name}", result, SLICE_CLASS_NAMES)
+        for name, result in published.README_LIGHT.items()
+    ]
     return rows
 
 
@@ -257,18 +268,27 @@ def _own_rows(
     for one in found:
         rows.append((what, one.label, *_cells(one)))
         same = one.count == expected
+        reference = _reference(one.run, paper)
         differences = [
             compared(ours, theirs, same)
-            for ours, theirs in zip(one.intervals.sensitivity, paper.sensitivity, strict=True)
+            for ours, theirs in zip(one.intervals.sensitivity, reference.sensitivity, strict=True)
         ]
         rows.append(
             (
                 what, f"{one.run.folder.name}: difference, points", *differences,
-                compared(one.intervals.accuracy, paper.accuracy, same),
-                compared(one.intervals.weighted_f1, paper.weighted_f1, same), "", "",
+                compared(one.intervals.accuracy, reference.accuracy, same),
+                compared(one.intervals.weighted_f1, reference.weighted_f1, same), "", "",
             )
         )  # fmt: skip
     return rows
+
+
+def _reference(run: Run, paper: PublishedResult) -> PublishedResult:
+    """Return what a run is compared with: the paper's tables, or for light models the README."""
+    light = light_backbone(run)
+    if not light:
+        return paper
+    return published.README_LIGHT.get(light, PublishedResult((None,) * len(paper.sensitivity)))
 
 
 def _cells(one: Measured) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from covid_ct_mask_net.errors import UsageError
+from covid_ct_mask_net.networks.settings import FULL_BACKBONE
 from covid_ct_mask_net.training.metrics.bootstrap import ClassificationIntervals, classification_intervals
 from covid_ct_mask_net.training.metrics.calibration import probabilities
 from covid_ct_mask_net.training.metrics.classification import confusion_matrix
@@ -56,8 +57,16 @@ class Measured:
 
 
 def run_label(run: Run) -> str:
-    """Return folder name and model of a run: ``seed-1: covid-ct-mask-net s_bn (both)``."""
-    return f"{run.folder.name}: {run.info.label}"
+    """Return folder name and model of a run: ``seed-1: covid-ct-mask-net s_bn (both), resnet18 …``."""
+    light = light_backbone(run)
+    return f"{run.folder.name}: {run.info.label}" + (f", {light}" if light else "")
+
+
+def light_backbone(run: Run) -> str:
+    """Return ``resnet18 truncated by 1`` for a light model; empty for ResNet50 and where it is unknown."""
+    detector = run.info.settings.get("detector", {})
+    backbone = detector.get("backbone", FULL_BACKBONE)
+    return "" if backbone == FULL_BACKBONE else f"{backbone} truncated by {detector.get('truncation', 0)}"
 
 
 def measure(run: Run, name: str, level: str = "slices", chosen: NDArray[np.bool_] | None = None) -> Measured:

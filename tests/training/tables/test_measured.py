@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from covid_ct_mask_net.errors import UsageError
 from covid_ct_mask_net.training.runs import Evaluation, read_run
 from covid_ct_mask_net.training.tables.measured import (
     answers,
+    light_backbone,
     measure,
     of_mode,
     owners,
@@ -40,6 +42,14 @@ def test_patient_numbers_count_within_a_class(tmp_path: Path) -> None:
     assert owners(predictions)[:1] == ["0/0"]
     with pytest.raises(UsageError, match="slices, scans, patients"):
         answers(predictions, "lungs")
+
+
+def test_light_models_are_told_by_their_backbone(tmp_path: Path) -> None:
+    run = read_run(make_classifier_run(tmp_path / "run"))
+    assert light_backbone(run) == ""
+    settings = {"detector": {"backbone": "resnet18", "truncation": 1}}
+    light = dataclasses.replace(run, info=dataclasses.replace(run.info, settings=settings))
+    assert run_label(light) == "run: covid-ct-mask-net s_bn (both), resnet18 truncated by 1"
 
 
 def test_runs_are_chosen_by_kind_model_and_mode(tmp_path: Path) -> None:
