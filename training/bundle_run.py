@@ -14,7 +14,7 @@ import torch
 from monai.engines import Trainer
 from monai.utils import set_determinism
 
-from covid_ct_mask_net.errors import CovidCTMaskNetError
+from covid_ct_mask_net.errors import CovidCTMaskNetError, UsageError
 from covid_ct_mask_net.training.training_state import TrainingState
 
 _LOGGER = logging.getLogger(__name__)
@@ -77,6 +77,23 @@ def expected_failure(error: BaseException | None) -> CovidCTMaskNetError | None:
             return error
         error = error.__cause__ or error.__context__
     return None
+
+
+def switch(value: object) -> bool:
+    """Return a switch of a configuration as a truth value.
+
+    MONAI hands ``--amp false`` on as the text "false", which Python takes for true.
+
+    Raises
+    ------
+    UsageError
+        If it is neither true nor false.
+    """
+    known = {"true": True, "false": False, "1": True, "0": False}
+    text = str(value).lower()
+    if text not in known:
+        raise UsageError("SWITCH", f"A switch is set to {value!r}, but must be true or false.")
+    return known[text]
 
 
 def tensorboard_installed() -> bool:

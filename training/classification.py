@@ -64,9 +64,10 @@ class ClassificationTrainer(SupervisedTrainer):
     def __init__(self, **arguments: Any) -> None:
         super().__init__(loss_function=ImageLoss(), decollate=False, **arguments)
 
-    def _iteration(self, engine: Any, batchdata: Any) -> dict[str, Any]:
+    def _iteration(self, engine: Any, batchdata: Any) -> list[dict[str, Any]]:  # type: ignore[override]
         output = super()._iteration(engine, batchdata)
-        engine.state.output = {CommonKeys.LOSS: output[CommonKeys.LOSS].detach()}
+        # A list of one, as MONAI's engines leave it and its tracking expects it.
+        engine.state.output = [{CommonKeys.LOSS: output[CommonKeys.LOSS].detach()}]
         return engine.state.output
 
 

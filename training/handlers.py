@@ -27,7 +27,7 @@ _LOGGER = logging.getLogger(__name__)
 class LossAverages:
     """Average the loss, and its parts by name, over an epoch and all processes into ``state.metrics``.
 
-    The trainer's output holds ``loss`` and, where a loss has parts, ``losses`` by name.
+    The trainer's output is a list of one dictionary with ``loss`` and, where it has parts, ``losses``.
     """
 
     def __init__(self) -> None:
@@ -45,7 +45,7 @@ class LossAverages:
         self._count = 0
 
     def _collect(self, engine: Engine) -> None:
-        output: Any = engine.state.output
+        output: Any = engine.state.output[0]  # type: ignore[index]
         parts = {"loss": output[CommonKeys.LOSS], **output.get("losses", {})}
         for name, value in parts.items():
             self._sums[name] += float(value.detach())
@@ -196,4 +196,4 @@ def not_worse(current: float, best: float) -> bool:
 
 def loss_of(output: Any) -> dict[str, float]:
     """Return the loss of an iteration for progress bars and TensorBoard."""
-    return {"loss": float(output[CommonKeys.LOSS].detach())}
+    return {"loss": float(output[0][CommonKeys.LOSS].detach())}

@@ -108,18 +108,19 @@ class DetectionInferer(Inferer):
 class DetectionTrainer(SupervisedTrainer):
     """MONAI's trainer for networks that return their losses: Eq. 1 is their sum.
 
-    ``state.output["losses"]`` holds them by name. Parameters are those of `SupervisedTrainer`, without a loss
+    ``state.output[0]["losses"]`` holds them. Parameters are those of `SupervisedTrainer`, without a loss
     function.
     """
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(loss_function=_total_loss, decollate=False, **arguments)
 
-    def _iteration(self, engine: Any, batchdata: Any) -> dict[str, Any]:
+    def _iteration(self, engine: Any, batchdata: Any) -> list[dict[str, Any]]:  # type: ignore[override]
         output = super()._iteration(engine, batchdata)
         # Images stay on the device no longer than needed; losses are only looked at.
         losses = {name: loss.detach() for name, loss in output[CommonKeys.PRED].items()}
-        engine.state.output = {CommonKeys.LOSS: output[CommonKeys.LOSS].detach(), "losses": losses}
+        # A list of one, as MONAI's engines leave it and its tracking expects it.
+        engine.state.output = [{CommonKeys.LOSS: output[CommonKeys.LOSS].detach(), "losses": losses}]
         return engine.state.output
 
 

@@ -27,11 +27,11 @@ from covid_ct_mask_net.training.handlers import (
 def _trainer(losses: list[float]) -> Engine:
     """Return an engine that "computes" these losses, one an iteration."""
 
-    def step(engine: Engine, batch: int) -> dict[str, Any]:
+    def step(engine: Engine, batch: int) -> list[dict[str, Any]]:
         loss = torch.tensor(losses[engine.state.iteration - 1], requires_grad=True)
         engine.state.output = {"loss": loss, "pred": {"loss_mask": loss, "loss_classifier": torch.ones(())}}
         engine.fire_event(IterationEvents.LOSS_COMPLETED)
-        return {"loss": loss, "losses": {"loss_mask": loss * 2}}
+        return [{"loss": loss, "losses": {"loss_mask": loss * 2}}]
 
     engine = Engine(step)
     engine.register_events(*IterationEvents)
@@ -128,4 +128,4 @@ def test_the_bar_shows_the_loss(capsys: pytest.CaptureFixture[str]) -> None:
     LossBar(desc="training", persist=True).attach(trainer)
     trainer.run([0, 0], max_epochs=1)
     assert "loss=2.5" in capsys.readouterr().err
-    assert loss_of({"loss": torch.tensor(1.5)}) == {"loss": 1.5}
+    assert loss_of([{"loss": torch.tensor(1.5)}]) == {"loss": 1.5}

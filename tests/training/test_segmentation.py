@@ -247,3 +247,21 @@ def test_wrong_masks_end_the_command_in_one_sentence(tmp_path: Path) -> None:
     assert "0_3.png holds the value 9" in last
     assert done.returncode == 4
     assert not (tmp_path / "run" / "model.pt").exists()
+
+
+@pytest.mark.slow
+def test_tensorboard_and_mlflow_get_losses_and_validation(data: Path, tmp_path: Path) -> None:
+    events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    mlflow = pytest.importorskip("mlflow")
+    run = train_segmentation(data, tmp_path / "run", epochs=2, tensorboard=True, tracking="mlflow")
+    tags = set()
+    for path in run.glob("events.out.tfevents.*"):
+        accumulator = events.EventAccumulator(str(path))
+        accumulator.Reload()
+        tags |= set(accumulator.Tags()["scalars"])
+    assert {"ap", *LOSSES} <= tags
+    client = mlflow.MlflowClient(f"sqlite:///{run / 'mlruns.db'}")
+    (experiment,) = [one for one in client.search_experiments() if one.name == "monai_experiment"]
+    (tracked,) = client.search_runs(experiment.experiment_id)
+    assert {"train_loss", "ap", *LOSSES} <= set(tracked.data.metrics)
+    assert tracked.data.params["max_epochs"] == "2"
