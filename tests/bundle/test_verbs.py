@@ -232,3 +232,20 @@ def test_trt_export(tmp_path: Path) -> None:
     image = random_slices((64, 64))[0][None].cuda()
     script = torch.jit.load(str(tmp_path / "model_trt.ts"))
     assert torch.allclose(script(image), model.classifier.cuda()(image), atol=1e-2)
+
+
+def test_the_tensorrt_overlay_changes_nothing_without_a_gpu() -> None:
+    if torch.cuda.is_available():
+        pytest.skip("with a GPU it builds engines")
+    parser = ConfigParser()
+    parser.read_config([INFERENCE, str(CONFIGS / "inference_trt.yaml")])
+    for name, value in overrides().items():
+        parser[name] = value
+    parser["trt_stages"] = ["layer1", "layer2"]
+    compiled, model = parser.get_parsed_content("slice_model"), small_model(seed=parser["seed"])
+    for name in parser.get_parsed_content("trt_submodules"):
+        assert isinstance(compiled.get_submodule(name), torch.nn.Sequential)
+    image = random_slices((64, 64))[0][None]
+    assert model.classifier is not None
+    with torch.no_grad():
+        assert torch.allclose(compiled(image)[0].logits, model.classifier(image)[0], atol=1e-5)
