@@ -38,7 +38,9 @@ class LungSettings:
         Holes in a slice of a lung up to this area are taken into it.
     gas_hu, gas_ml
         Pockets with a lower mean are gas (stomach, bowel, airway), not lung, unless they are larger than
-        this: emphysema can be as thin as gas.
+        this: emphysema can be as thin as bowel gas.
+    air_mean_hu
+        Pockets of any size with a lower mean are plain air, as inside the table.
     least_ml
         Smaller pockets are not lung.
     """
@@ -49,6 +51,7 @@ class LungSettings:
     hole_mm2: float = 1500.0
     gas_hu: float = -945.0
     gas_ml: float = 1000.0
+    air_mean_hu: float = -980.0
     least_ml: float = 25.0
 
 
@@ -143,9 +146,14 @@ def _lung_pockets(
     voxel_ml = float(np.prod(steps)) / 1000.0
     volumes = np.bincount(labels.ravel(), minlength=count + 1) * voxel_ml
     means = ndimage.mean(coarse, labels, index=np.arange(count + 1))
-    dense = (np.asarray(means) >= settings.gas_hu) | (volumes >= settings.gas_ml)
+    least_mean = np.where(volumes >= settings.gas_ml, settings.air_mean_hu, settings.gas_hu)
+    dense = np.asarray(means) >= least_mean
     keep = (volumes >= settings.least_ml) & dense
     keep[0] = False
+    for label in np.flatnonzero(keep):
+        # The inside of a table is the same on every slice; no lung is. Opening takes from the first and last.
+        areas = np.count_nonzero(labels[1:-1] == label, axis=(1, 2))
+        keep[label] = len(areas) == 0 or areas.min() < 0.9 * areas.max()
     if not keep.any():
         return np.zeros(air.shape, dtype=bool)
     largest = volumes[keep].max()

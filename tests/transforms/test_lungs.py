@@ -72,6 +72,29 @@ def test_lungs_are_found_whatever_the_scan(properties: dict) -> None:
     _check(make_chest(**properties), 0.985)
 
 
+@pytest.mark.parametrize("inner", [-1000.0, -900.0])
+def test_the_inside_of_a_table_that_touches_the_patient_is_no_lung(inner: float) -> None:
+    chest = make_chest(table=False)
+    hu = chest.hu.copy()
+    # Plates of 10 mm around 18 mm of air or foam, which 300 mm of scan make larger than a lung.
+    hu[20:170, 122:138], hu[25:165, 127:133] = 100.0, inner
+    found = segment_lungs(hu, chest.affine)
+    assert chest.ml((found > 0) & (chest.lungs == 0)) <= 25.0
+
+
+def test_air_between_arms_and_trunk_is_no_lung() -> None:
+    chest = make_chest(extent=(480.0, 280.0, 320.0))
+    hu = chest.hu.copy()
+    x, y = (np.arange(240) - 120)[:, None] * 2.0, (np.arange(140) - 70)[None] * 2.0
+    for side in (-1, 1):
+        arm = (x - side * 205) ** 2 + (y - 20) ** 2 < 25**2
+        bridges = (abs(x - side * 175) < 18) & ((abs(y - 38) < 6) | (abs(y) < 6))
+        hu[(arm | bridges) & (hu[:, :, 0] < -500)] = 40.0
+    found = segment_lungs(hu, chest.affine)
+    for side in (RIGHT, LEFT):
+        assert _dice(chest, found, side) >= 0.99
+
+
 def test_one_lung_alone_keeps_its_side() -> None:
     for gone, left_over in ((LEFT, RIGHT), (RIGHT, LEFT)):
         chest = make_chest(without_lung=gone)
