@@ -15,7 +15,7 @@ from monai.bundle import ConfigWorkflow
 
 from builders.lesion_data import make_cncb
 from builders.networks import random_slices, small_model
-from builders.training import SHORT, TINY_DETECTOR, segmentation_workflow, train_segmentation
+from builders.training import SHORT, TINY_DETECTOR, segmentation_workflow, train_segmentation, workflow
 from covid_ct_mask_net.checkpoints import load_segmentation
 from covid_ct_mask_net.errors import NotAssessableError
 from covid_ct_mask_net.labels import MaskType
@@ -265,3 +265,31 @@ def test_tensorboard_and_mlflow_get_losses_and_validation(data: Path, tmp_path: 
     (tracked,) = client.search_runs(experiment.experiment_id)
     assert {"train_loss", "ap", *LOSSES} <= set(tracked.data.metrics)
     assert tracked.data.params["max_epochs"] == "2"
+
+
+@pytest.mark.slow
+def test_lesions_of_other_patients_are_found(tmp_path: Path) -> None:
+    data = make_cncb(tmp_path / "data", patients=8, slices=2)
+    run = train_segmentation(
+        data, tmp_path / "run", epochs=35, batch_size=4, schedule="cosine", warm_up_epochs=1, val_interval=5,
+        detector_settings__rpn_foreground_iou=0.5, detector_settings__roi_foreground_iou=0.5,
+        detector_settings__roi_positive_fraction=0.25,
+    )  # fmt: skip
+    last = read_rows(run / "history.csv")[-1]
+    assert float(last["val/ap50"]) > 0.8
+    assert float(last["val/ap"]) > 0.5
+
+
+def test_folds_of_the_real_slices_share_none(shared_data: Path, tmp_path: Path) -> None:
+    tested: list[str] = []
+    for fold in range(5):
+        training = workflow(
+            ["train_segmentation.yaml", "train_lesion_slices_fold.yaml"], shared_data / "lesion-slices",
+            tmp_path / str(fold), {"fold": fold},
+        )  # fmt: skip
+        training.parser.parse(reset=True)
+        training_slices, validation = training.parser.get_parsed_content("split")
+        assert (len(training_slices), len(validation)) == (40, 10)
+        assert not {one["file"] for one in training_slices} & {one["file"] for one in validation}
+        tested += [one["file"] for one in validation]
+    assert len(set(tested)) == 50
