@@ -18,6 +18,7 @@ from covid_ct_mask_net import assemble
 from covid_ct_mask_net.app import intake, series_selection, volume
 from covid_ct_mask_net.app.dicom_results import Images, dicom_results
 from covid_ct_mask_net.app.findings import Findings
+from covid_ct_mask_net.app.html_report import html_report
 from covid_ct_mask_net.app.normalise import Sources, normalise
 from covid_ct_mask_net.app.report_settings import ReportSettings
 from covid_ct_mask_net.app.study_job import StudyJob, counted
@@ -163,8 +164,15 @@ class StudyChain:
                 )
             result = self._result(job)
             files: dict[str, bytes] = {"result.json": result.to_json().encode()}
+            findings = Findings.of(job.data, result, job.volume)
+            shown = () if findings is None else views(result, findings)
+            if self.settings.html:
+                files["report.html"] = html_report(result, findings, shown).encode()
             if sources is not None:
-                files |= dicom_results(result, sources, self._images(job, result), self.settings)
+                images = None
+                if findings is not None and job.volume is not None:
+                    images = Images(job.volume, findings, shown)
+                files |= dicom_results(result, sources, images, self.settings)
             write_result_set(self.output, result.pseudonym, files)
         job.result = result
         job.release()
@@ -182,12 +190,6 @@ class StudyChain:
         if job.error is not None:
             return assemble.declined(source, job.error, self.pipeline.model)
         return assemble.assessed(source, job.data["outcome"], self.pipeline.model)
-
-    def _images(self, job: StudyJob, result: StudyResult) -> Images | None:
-        findings = Findings.of(job.data, result, job.volume)
-        if findings is None or job.volume is None:
-            return None
-        return Images(job.volume, findings, views(result, findings))
 
 
 def dicom_jobs(found: intake.Intake) -> Iterator[StudyJob]:

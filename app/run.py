@@ -14,6 +14,7 @@ from pathlib import Path
 from covid_ct_mask_net import RESEARCH_NOTICE, assemble
 from covid_ct_mask_net.app import intake
 from covid_ct_mask_net.app.chain import dicom_jobs, nifti_jobs
+from covid_ct_mask_net.app.html_worklist import html_worklist
 from covid_ct_mask_net.app.study_job import StudyJob
 from covid_ct_mask_net.clock import now
 from covid_ct_mask_net.errors import (
@@ -108,6 +109,9 @@ class TriageRun:
         codes = [_EXIT_CODES[result.status] for result in self.results]
         codes += [error.exit_code for error in self.errors if isinstance(error, OutputError)]
         write_json_atomically(self.output / "worklist.json", worklist(self.results))
+        # Pages of studies are a setting; the worklist has a page where they have.
+        if any((self.output / result.pseudonym / "report.html").is_file() for result in self.results):
+            write_json_atomically(self.output / "worklist.html", html_worklist(self.results))
         write_json_atomically(self.output / "run.json", self._record())
         return max(codes)
 

@@ -1,0 +1,39 @@
+"""``worklist.html``: the studies of a run in reading order, with links to their pages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+
+from covid_ct_mask_net.app.html_page import page
+from covid_ct_mask_net.results import StudyResult
+from covid_ct_mask_net.worklist import reading_order
+
+_HEADINGS = ("Study", "Priority", "Answer", "Lesions", "Involved")
+
+
+def html_worklist(results: Sequence[StudyResult]) -> str:
+    """Return the page of a run, results in the order in which their studies came."""
+    head = "".join(f'<th scope="col">{heading}</th>' for heading in _HEADINGS)
+    rows = "\n".join(_row(result) for result in reading_order(results))
+    body = (
+        f"<p>{len(results)} studies in reading order. Triage only moves a study up, never down.</p>"
+        f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>\n{rows}\n</tbody></table></div>'
+    )
+    return page("Chest CT worklist", body)
+
+
+def _row(result: StudyResult) -> str:
+    triage = result.triage
+    name = escape(result.pseudonym)
+    link = f'<td><a href="{name}/report.html"><code>{name}</code></a></td>'
+    if triage is None:
+        reasons = " ".join(f"{reason.sentence} ({reason.code})" for reason in result.reasons)
+        return f"<tr>{link}<td></td><td>Not assessed. {escape(reasons)}</td><td></td><td></td></tr>"
+    probability = triage.probabilities[triage.predicted_class]
+    involved = "" if result.involvement is None else f"{result.involvement.total.percent:.1f} %"
+    return (
+        f'<tr>{link}<td class="{triage.priority.value}">{triage.priority.value}</td>'
+        f"<td>{escape(triage.predicted_class.label)} {probability:.0%}</td>"
+        f"<td class=n>{len(result.lesions)}</td><td class=n>{involved}</td></tr>"
+    )

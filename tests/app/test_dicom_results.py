@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+
+from builders.dicom import make_ct_series, make_enhanced_ct
+from builders.oracle import SPACING, chest_with_lesions, oracle_pipeline
+from covid_ct_mask_net.app.chain import StudyChain
+from covid_ct_mask_net.app.report_settings import ReportSettings, SRClass
+from covid_ct_mask_net.app.run import TriageRun
+from covid_ct_mask_net.pipeline import VolumePipeline
+
+# dicom3tools of 2022 knows neither private schemes nor Device UID in Contributing Equipment (IHE AIR asks
+# for it).
+ALLOWED_WARNINGS = (
+    "Unrecognized defined term = <99CTMASK>",
+    "DeviceUID(0018,1002)> - Attribute is not present in standard DICOM IOD",
+)
+
+
+@pytest.fixture(scope="module")
+def pipeline() -> VolumePipeline:
+    return oracle_pipeline()
+
+
+def write(pipeline: VolumePipeline, folder: Path, settings: ReportSettings | None = None) -> dict[str, Path]:
+    run = TriageRun.start([folder / "in"], folder / "out")
+    chain = StudyChain(pipeline, folder / "out", settings=settings or ReportSettings())
+    (job,) = run.jobs()
+    result = chain.run(job)
+    return {path.name: path for path in (folder / "out" / result.pseudonym).iterdir()}
+
+
+@pytest.mark.parametrize("enhanced", [False, True], ids=["single-frame", "multi-frame"])
+def test_the_segmentation_lies_where_the_lesions_are(
+    pipeline: VolumePipeline, tmp_path: Path, enhanced: bool
+) -> None:
+    """Left is left and head is head: each frame is at the position of a lesion, each pixel too."""
+    hu = chest_with_lesions()
+    if enhanced:
+        make_enhanced_ct(tmp_path / "in", hu=hu, spacing=SPACING)
+    else:
+        make_ct_series(tmp_path / "in", hu=hu, spacing=SPACING, shuffle=True, origin=(-80.0, -80.0, -50.0))
+    files = write(pipeline, tmp_path)
+    seg = pydicom.dcmread(files["seg.dcm"])
+    expected = {1: hu == -500, 2: hu == -200}
+    found = {number: np.zeros(hu.shape, dtype=bool) for number in expected}
+    for frame, pixels in zip(seg.PerFrameFunctionalGroupsSequence, seg.pixel_array, strict=True):
+        position = frame.PlanePositionSequence[0].ImagePositionPatient
+        number = int(frame.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
+        found[number][round((float(position[2]) + 50) / SPACING[0])] = pixels
+    for number, mask in expected.items():
+        np.testing.assert_array_equal(found[number], mask)
+    # The report refers to the segments under the same tracking UIDs.
+    report = str(pydicom.dcmread(files["sr.dcm"]))
+    assert seg.SOPInstanceUID in report
+    assert all(segment.TrackingUID in report for segment in seg.SegmentSequence)
+
+
+def test_without_a_frame_of_reference_the_report_says_why_there_is_no_segmentation(
+    pipeline: VolumePipeline, tmp_path: Path
+) -> None:
+    make_ct_series(
+        tmp_path / "in", hu=chest_with_lesions(), spacing=SPACING, without=("FrameOfReferenceUID",)
+    )
+    files = write(pipeline, tmp_path)
+    assert "seg.dcm" not in files
+    assert "frame of reference" in str(pydicom.dcmread(files["sr.dcm"]))
+
+
+def test_switches_leave_out_what_they_name(pipeline: VolumePipeline, tmp_path: Path) -> None:
+    make_ct_series(tmp_path / "in", hu=chest_with_lesions(), spacing=SPACING)
+    settings = ReportSettings(
+        segmentation=False, key_images=0, presentation_state=False, key_objects=False, html=False
+    )
+    assert set(write(pipeline, tmp_path, settings)) == {"result.json", "sr.dcm"}
+
+
+@pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="dicom3tools is not installed")
+@pytest.mark.parametrize("sr_class", list(SRClass))
+def test_validators_find_no_error(pipeline: VolumePipeline, tmp_path: Path, sr_class: SRClass) -> None:
+    make_ct_series(
+        tmp_path / "in",
+        hu=chest_with_lesions(),
+        spacing=SPACING,
+        charset="ISO_IR 192",
+        patient_name="王^小明",
+    )
+    files = write(pipeline, tmp_path, ReportSettings(sr_class=sr_class, pdf=True))
+    objects = {name: path for name, path in files.items() if name.endswith(".dcm")}
+    assert {"sr.dcm", "seg.dcm", "sc-1.dcm", "gsps.dcm", "kos.dcm", "pdf.dcm"} <= set(objects)
+    for name, path in objects.items():
+        assert str(pydicom.dcmread(path).PatientName) == "王^小明"
+        outcome = subprocess.run(["dciodvfy", "-new", path], capture_output=True, check=False)
+        lines = (outcome.stdout + outcome.stderr).decode(errors="replace").splitlines()
+        complaints = [
+            line
+            for line in lines
+            if line.startswith("Error")
+            or (line.startswith("Warning") and not any(text in line for text in ALLOWED_WARNINGS))
+        ]
+        assert not complaints, name
