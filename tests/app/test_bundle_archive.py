@@ -98,7 +98,8 @@ def test_an_exported_bundle_exports_itself(unzipped: Path, bundle: Path, tmp_pat
 
 def test_every_file_is_listed_with_its_hash(unzipped: Path) -> None:
     listed = read_manifest(unzipped / MANIFEST_NAME)
-    found = {p.relative_to(unzipped).as_posix(): p for p in unzipped.rglob("*") if p.is_file()}
+    files = [p for p in unzipped.rglob("*") if p.is_file() and p.parent.name != "__pycache__"]
+    found = {p.relative_to(unzipped).as_posix(): p for p in files}
     found.pop(MANIFEST_NAME)
     assert listed == {name: file_sha256(path) for name, path in found.items()}
     for name in (
