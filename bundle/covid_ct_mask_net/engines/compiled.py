@@ -24,6 +24,7 @@ from covid_ct_mask_net.engines.cache import GraphCache
 from covid_ct_mask_net.engines.calibration import quantise_trunk
 from covid_ct_mask_net.engines.post import BoxRules, Floats, SliceRegions, detections, rank_rows
 from covid_ct_mask_net.engines.programs import BoxHead, Compiler, MaskBranch, Trunk, Worker, with_box_head
+from covid_ct_mask_net.errors import NotAssessableError
 from covid_ct_mask_net.networks.classifier import CovidCTMaskNet
 from covid_ct_mask_net.networks.detector import LesionDetector
 from covid_ct_mask_net.networks.slice_model import Shared, SliceOutput
@@ -132,6 +133,11 @@ class CompiledEngine(Engine):
         shared = self.shared
         state = (shared, self._compared)
         if self._compiled is None or state != self._compiled_for:
+            if not all(torch.isfinite(tensor).all() for tensor in self.state_dict().values()):
+                # A compiled ReLU turns what is no number into zero, and the answer would look sound.
+                raise NotAssessableError(
+                    "MODEL_NON_FINITE", "The networks hold weights that are not numbers; they are unusable."
+                )
             compiler = self._compiler
             classifier, detector = self.classifier, self.detector
             apart = shared is Shared.NOTHING

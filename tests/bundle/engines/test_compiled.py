@@ -12,6 +12,7 @@ from builders.networks import random_slices
 from covid_ct_mask_net.checkpoints import Model
 from covid_ct_mask_net.engines.base import Engine
 from covid_ct_mask_net.engines.select import build_engine
+from covid_ct_mask_net.errors import NotAssessableError
 from covid_ct_mask_net.networks.slice_model import Shared
 
 SLICES = [
@@ -37,7 +38,8 @@ def test_same_class_same_logits_same_lesions(kind: str) -> None:
     ours, theirs = _exact(model)(SLICES), reference(model)(SLICES)
     difference = (stacked_logits(ours) - stacked_logits(theirs)).abs()
     assert torch.equal(stacked_logits(ours).argmax(1), stacked_logits(theirs).argmax(1))
-    assert difference.median() <= 1e-4
+    # Logits reach 20 on the random ResNet50, whose features differ by 4e-5 from float64 in torch too.
+    assert difference.median() <= (1e-4 if kind == "light" else 1e-3)
     same = 0
     for one, other in zip(ours, theirs, strict=True):
         if len(one.boxes) == len(other.boxes) and torch.equal(one.labels, other.labels):
@@ -96,14 +98,14 @@ def test_crops_and_rows() -> None:
     assert torch.allclose(engine.rows(crops, scales), expected, atol=1e-3)
 
 
-def test_weights_that_are_no_numbers_give_none() -> None:
+def test_weights_that_are_no_numbers_are_refused() -> None:
+    # A compiled ReLU turns what is no number into zero: the answer would look sound.
     model = light_networks()
-    for network in (model.detector, model.classifier):
-        assert network is not None
-        network.state_dict()["backbone.body.conv1.weight"].fill_(torch.nan)
-    (output,) = _exact(model)(SLICES[:1])
-    assert output.logits.isnan().all()
-    assert len(output.boxes) == 0
+    assert model.classifier is not None
+    model.classifier.state_dict()["backbone.body.conv1.weight"].fill_(torch.nan)
+    with pytest.raises(NotAssessableError) as caught:
+        _exact(model)(SLICES[:1])
+    assert caught.value.code == "MODEL_NON_FINITE"
 
 
 def test_training_mode_is_refused() -> None:
