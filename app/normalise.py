@@ -241,7 +241,8 @@ def _checked(value: object, keyword: str, readable: Callable[[str], bool]) -> ob
     if vr not in _TEXT:
         plain: list[Any] = [str(v) if vr in (VR.DA, VR.TM, VR.DT, VR.UI) else v for v in values]
         for item in plain:
-            validate_value(str(vr), item, RAISE)
+            # Decimal and integer strings are checked as they were written, not as the numbers they became.
+            validate_value(str(vr), str(item) if vr in (VR.DS, VR.IS) else item, RAISE)
         return plain if len(plain) > 1 else plain[0]
     plain = [str(item) for item in values]
     for item in plain:

@@ -18,6 +18,7 @@ from covid_ct_mask_net.networks.slice_model import SliceOutput
 from covid_ct_mask_net.networks.slice_transform import SliceTransform
 from covid_ct_mask_net.paths import bundle_root
 from covid_ct_mask_net.pipeline import VolumePipeline, load_pipeline
+from covid_ct_mask_net.results import EngineReport
 
 # HU that nothing else in the phantom has.
 GGO_HU, CONSOLIDATION_HU = -500.0, -200.0
@@ -47,6 +48,7 @@ class Oracle(nn.Module):
         self.classifier = nn.Module()
         self.classifier.transform = SliceTransform(DetectorSettings())
         self.anchor = nn.Parameter(torch.zeros(1))
+        self.report = EngineReport(name="torch", precision="float32", device="cpu", runtime="oracle")
 
     def forward(
         self, slices: Tensor | Sequence[Tensor], scales: Sequence[float] | None = None

@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+from builders.volumes import grid, instance
+from covid_ct_mask_net.app.key_slices import choose_key_slices, most_suspicious_slice
+from covid_ct_mask_net.results import SliceReport
+from covid_ct_mask_net.triage.lesions import LesionRules, link
+
+LINKED = link(
+    [instance(2, size=(4, 4)), instance(3, size=(6, 6)), instance(4, size=(4, 4)), instance(9, 26, 8)],
+    grid(),
+    LesionRules(),
+)
+
+
+def test_each_lesion_is_shown_where_it_is_largest() -> None:
+    first, second = choose_key_slices(LINKED, range(12), 3)
+    assert (first.slice_index, first.lesions) == (3, (1,))
+    assert (second.slice_index, second.lesions) == (9, (2,))
+    assert first.reason == "lesion 1 is largest here"
+
+
+def test_slices_that_were_not_read_are_not_shown() -> None:
+    assert [key.slice_index for key in choose_key_slices(LINKED, {2, 4}, 3)] == [2]
+    assert choose_key_slices(LINKED, (), 3) == ()
+    assert len(choose_key_slices(LINKED, range(12), 1)) == 1
+
+
+def test_without_lesions_the_slice_least_like_control_is_shown() -> None:
+    slices = [SliceReport(k, None, 0.0, (p, (1 - p) / 2, (1 - p) / 2)) for k, p in enumerate((0.9, 0.4, 0.6))]
+    shown = most_suspicious_slice(slices, [5, 6, 7], {5, 6, 7})
+    assert shown is not None
+    assert shown.slice_index == 6
+    assert "60%" in shown.reason
+    assert most_suspicious_slice(slices, [5, 6, 7], ()) is None

@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+from builders.results import assessed, declined
+from covid_ct_mask_net.app.sentences import LESION_HEADINGS, answer, lesion_rows
+from covid_ct_mask_net.errors import NotAssessableError
+
+
+def test_the_answer_comes_first() -> None:
+    lines = answer(assessed())
+    assert lines[0].startswith("Class: COVID-19 (Control 0.0%")
+    assert lines[1].startswith("Priority: urgent, because")
+    assert "1 lesion was found." in lines
+    assert "No lesion was found." in answer(assessed("routine"))
+
+
+def test_what_was_not_assessed_says_why() -> None:
+    assert answer(declined(NotAssessableError("NOT_CHEST", "No lung."))) == [
+        "Not assessed: No lung. (NOT_CHEST)"
+    ]
+
+
+def test_lesions_as_a_table() -> None:
+    headings, row = lesion_rows(assessed().lesions)
+    assert headings == LESION_HEADINGS
+    assert len(row) == len(headings)
+    assert row[:4] == ("1", "Ground-glass opacity", "right lung, middle third", "5 to 6")
