@@ -148,7 +148,8 @@ def test_what_the_package_imports_is_stated_in_the_metadata() -> None:
     for inside, path in bundle_files(BUNDLE).items():
         if inside.suffix != ".py":
             continue
-        allowed = stated if "training" in inside.parts else required
+        # Calibration of engines asks for nncf where it runs.
+        allowed = stated if {"training", "calibration.py"} & set(inside.parts) else required
         for name in _imports(path):
             assert DISTRIBUTIONS.get(name, name).lower() in allowed, f"{inside} imports {name}"
 
