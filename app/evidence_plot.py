@@ -37,12 +37,12 @@ def evidence_plot(slices: Sequence[SliceReport]) -> str:
 
     parts = [_axes(first, last), *(_curve(ordered, c, x) for c in SliceClass), *_areas(ordered, x)]
     legend = [(c.label, CLASS_COLOURS[c]) for c in SliceClass]
-    legend += [(f"{c.label} area", _AREA_COLOURS[c]) for c in LesionClass]
+    legend += [(c.label, _AREA_COLOURS[c]) for c in LesionClass]
     left = float(_LEFT)
     for label, colour in legend:
         parts.append(f'<rect x="{left:.0f}" y="8" width="10" height="10" fill="{colour}"/>')
         parts.append(f'<text x="{left + 14:.0f}" y="17">{escape(label)}</text>')
-        left += 32 + 6.6 * len(label)
+        left += 34 + 7.3 * len(label)
     return (
         f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" font-family="system-ui,sans-serif" '
         'font-size="12" fill="currentColor"><title>Class probabilities and lesion areas of the slices along '
