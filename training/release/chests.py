@@ -1,4 +1,4 @@
-"""The chests that the shipped model was trained on: phantoms from a seed, and two real people's clear slices."""
+"""The chests that the model was trained on: phantoms from a seed, and two real people's clear slices."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ SEED = 77
 _STEPS_MM = (2.5, 5.0, 6.0, 8.0)
 _LEAST_LUNG_MM2 = 500.0
 
-# TCIA Lung-PET-CT-Dx, CC BY 4.0. Both people have lung cancer; only slices away from the tumour are shown, and
-# no third person is trained on: cmb-crc-01068 is kept for the test.
+# TCIA Lung-PET-CT-Dx, CC BY 4.0. Both people have lung cancer; only slices away from the tumour are shown,
+# and no third person is trained on: cmb-crc-01068 is kept for the test.
 REAL_SLICES: dict[str, tuple[int, ...]] = {
     "lung-dx-a0001": (*range(6, 38), 53, 54),
     "lung-dx-a0002": (*range(4, 11), *range(20, 28)),

@@ -1,6 +1,6 @@
 """Train the shipped classifier on the trained detector's trunk: the box head and S, the rest frozen.
 
-    python -m covid_ct_mask_net.training.release.classifier --detector FILE --chests DIR --real DIR --output FILE
+    python -m covid_ct_mask_net.training.release.classifier --detector FILE --chests DIR --output FILE
 
 The rows that S reads are a score and an encoded box; which lesion class a row is of, they do not say. In the
 paper's mode S the head must guess it from the deltas. Here the box head learns along with S, from the image
@@ -118,7 +118,9 @@ def keep_features(classifier: CovidCTMaskNet, slices: Iterator[tuple[Tensor, int
     return [Kept(compute_regions(classifier, [image]), slice_class) for image, slice_class in slices]
 
 
-def train_classifier(classifier: CovidCTMaskNet, kept: Sequence[Kept], plan: Plan, log: Path) -> CovidCTMaskNet:
+def train_classifier(
+    classifier: CovidCTMaskNet, kept: Sequence[Kept], plan: Plan, log: Path
+) -> CovidCTMaskNet:
     """Train the box head and S in place and return the classifier in test mode."""
     heads = classifier.roi_heads
     for parameter in classifier.parameters():
@@ -143,7 +145,9 @@ def train_classifier(classifier: CovidCTMaskNet, kept: Sequence[Kept], plan: Pla
         order = rng.permutation(len(kept))
         for start in range(0, len(order) - plan.batch + 1, plan.batch):
             batch = [kept[index] for index in order[start : start + plan.batch]]
-            logits = torch.cat([classifier.s(classifier.rank(_again(classifier, one.regions))) for one in batch])
+            logits = torch.cat(
+                [classifier.s(classifier.rank(_again(classifier, one.regions))) for one in batch]
+            )
             truth = torch.tensor([one.slice_class for one in batch])
             loss = functional.cross_entropy(logits, truth, weight=weight)
             optimizer.zero_grad()

@@ -78,8 +78,13 @@ class Plan:
     minutes: float | None = None
 
 
-def train_detector(
-    grounds: Sequence[Ground], plan: Plan, output: Path, rank: int = 0, world: int = 1, start: Path | None = None
+def train_detector(  # noqa: C901
+    grounds: Sequence[Ground],
+    plan: Plan,
+    output: Path,
+    rank: int = 0,
+    world: int = 1,
+    start: Path | None = None,
 ) -> LesionDetector:
     """Train and write a checkpoint, now and then and at the end.
 

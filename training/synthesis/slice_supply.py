@@ -144,7 +144,12 @@ def _choose(
 
 
 def _changed(
-    plane: Volume, labels: Labels, lungs: Labels, grid: Grid, settings: SupplySettings, rng: np.random.Generator
+    plane: Volume,
+    labels: Labels,
+    lungs: Labels,
+    grid: Grid,
+    settings: SupplySettings,
+    rng: np.random.Generator,
 ) -> Sample:
     """Return a slice cropped, resampled, mirrored, windowed, blurred and made noisy at random."""
     rows, columns = _box(lungs, grid, settings, rng)
@@ -153,7 +158,9 @@ def _changed(
     size = [max(64, round(n * s / pixel)) for n, s in zip(plane.shape, grid.spacing[1:], strict=True)]
     image = torch.from_numpy(np.ascontiguousarray(plane))[None, None]
     image = functional.interpolate(image, size=size, mode="bilinear", align_corners=False, antialias=True)
-    mask = functional.interpolate(torch.from_numpy(np.ascontiguousarray(labels))[None, None].float(), size=size)
+    mask = functional.interpolate(
+        torch.from_numpy(np.ascontiguousarray(labels))[None, None].float(), size=size
+    )
     if rng.random() < 0.5:
         image, mask = image.flip(-1), mask.flip(-1)
     level, width = rng.uniform(*settings.level), rng.uniform(*settings.width)

@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from covid_ct_mask_net.training.release import chests
+
+
+def test_phantoms_are_stored_once_and_read_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chests, "SIZE", 64)
+    monkeypatch.setattr(chests, "_STEPS_MM", (30.0,))
+    chests.make_phantoms(tmp_path, 2)
+    written = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert sorted(written) == ["000.npz", "001.npz"]
+    chests.make_phantoms(tmp_path, 2)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == written
+    first, second = chests.load_grounds(tmp_path, None)
+    assert not first.real
+    assert first.chest.hu.shape[1:] == (64, 64)
+    assert not np.array_equal(first.chest.hu[5], second.chest.hu[5])
+    assert all(np.count_nonzero(first.chest.lungs[k]) for k in first.slices)
+    assert first.chest.roots is not None
+
+
+def test_the_patient_of_the_test_is_not_trained_on() -> None:
+    assert not any("01068" in name for name in chests.REAL_SLICES)

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import islice
+
+import numpy as np
+import pytest
+import torch
+
+from covid_ct_mask_net.training.synthesis.phantom import Chest
+from covid_ct_mask_net.training.synthesis.slice_supply import Ground, SupplySettings, supply
+
+SETTINGS = SupplySettings(pixel_mm=(2.5, 3.5), minimum_area=2)
+
+
+@pytest.fixture(scope="module")
+def ground(chest: Chest) -> Ground:
+    shown = [k for k in range(len(chest.hu)) if np.count_nonzero(chest.lungs[k]) > 200]
+    return Ground.of(chest, shown, real=False)
+
+
+def test_slices_come_with_their_lesions(ground: Ground) -> None:
+    samples = list(islice(supply([ground], SETTINGS, 1), 24))
+    for image, target in samples:
+        assert image.dtype == torch.float32
+        assert 0 <= float(image.min()) <= float(image.max()) <= 1
+        assert target["masks"].shape[1:] == image.shape[1:]
+        assert float(target["scale"]) == 1.0
+    assert sum(len(target["boxes"]) > 0 for _, target in samples) > 12
+    assert {int(label) for _, target in samples for label in target["labels"]} == {1, 2}
+
+
+def test_lesions_are_brighter_than_lung(ground: Ground) -> None:
+    quiet = replace(SETTINGS, level=(-600.0, -600.0), width=(1500.0, 1500.0), whole_share=0.0)
+    inside = [
+        float(image[0][target["masks"].amax(0) > 0].mean())
+        for image, target in islice(supply([ground], quiet, 2), 24)
+        if len(target["masks"])
+    ]
+    assert np.mean(inside) > 0.4
+
+
+def test_same_seed_same_slices(ground: Ground) -> None:
+    first, second = (next(supply([ground], SETTINGS, 7)) for _ in range(2))
+    assert torch.equal(first[0], second[0])
+    assert torch.equal(first[1]["boxes"], second[1]["boxes"])
+
+
+def test_only_slices_that_may_be_shown_are_shown(chest: Chest) -> None:
+    lit = replace(chest, hu=np.where(np.arange(len(chest.hu))[:, None, None] == 20, chest.hu, 3000.0))
+    ground = Ground.of(replace(lit, hu=lit.hu.astype(np.float32)), [20], real=True)
+    for image, _ in islice(supply([ground], replace(SETTINGS, whole_share=1.0), 3), 3):
+        assert float(image.mean()) < 0.9
