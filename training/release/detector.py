@@ -198,7 +198,8 @@ def _average(tensors: Sequence[Tensor], world: int) -> None:
     flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
     distributed.all_reduce(flat)
     flat /= world
-    for tensor, part in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
+    parts = flat.split([t.numel() for t in tensors])  # type: ignore[no-untyped-call]
+    for tensor, part in zip(tensors, parts, strict=True):
         tensor.copy_(part.view_as(tensor))
 
 
