@@ -24,4 +24,6 @@ fi
 "$venv/bin/python" -m ruff format --check .
 "$venv/bin/python" -m ruff check .
 "$venv/bin/python" tests/typecheck.py
-exec "$venv/bin/python" -m pytest "$@"
+# Two test files at a time, each on one thread: the networks of the tests are too small for more.
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
+exec "$venv/bin/python" -m pytest -n 2 --dist loadfile "$@"
