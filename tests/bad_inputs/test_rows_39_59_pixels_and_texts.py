@@ -1,0 +1,335 @@
+"""Rows 39 to 59 of the catalogue of bad inputs (docs/bad-inputs.md): values of pixels and attributes.
+
+Requirements: REQ-GATE-1, REQ-GATE-3, REQ-SAME-1, REQ-PRIVACY-1, REQ-PRIVACY-2.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from pydicom.dataset import Dataset
+
+from builders.command_line import ASSESSED, NOT_ASSESSED, Build, CommandLine, Expected, Outcome
+from builders.oracle import SPACING, chest_with_lesions
+from builders.planted import TOKEN, at, make_study, planted, values
+from covid_ct_mask_net.errors import ExitCode
+
+
+def study(**defect: object) -> Build:
+    return lambda folder: make_study(folder, **defect)
+
+
+def edited(edit: object) -> Build:
+    return lambda folder: make_study(folder, edit=edit)  # type: ignore[arg-type]
+
+
+def slopes(k: int, dataset: Dataset) -> None:
+    """A slope of its own for each slice, as some scanners have: the HU stay what they were."""
+    slope = (0.5, 1.0, 2.0)[k % 3]
+    stored = np.frombuffer(dataset.PixelData, "<i2").astype(float) / slope
+    dataset.PixelData = np.rint(stored).astype("<i2").tobytes()
+    dataset.RescaleSlope = slope
+
+
+def padded(value: int, *, signed: bool) -> Build:
+    """Padding outside the circle of reconstruction."""
+    rows, columns = np.ogrid[:96, :96]
+    outside = (rows - 47.5) ** 2 + (columns - 47.5) ** 2 > 47**2
+
+    def edit(_: int, dataset: Dataset) -> None:
+        dtype = "<i2" if signed else "<u2"
+        pixels = np.frombuffer(dataset.PixelData, dtype).reshape(96, 96).copy()
+        pixels[outside] = value
+        dataset.PixelData = pixels.tobytes()
+
+    return study(signed=signed, padding=value, edit=edit)
+
+
+def windowed(_: int, dataset: Dataset) -> None:
+    hu = np.frombuffer(dataset.PixelData, "<i2").astype(float) - 1024
+    dataset.PixelData = np.rint(np.clip((hu + 1350) / 1500, 0, 1) * 255).astype("<i2").tobytes()
+    dataset.RescaleIntercept = 0
+
+
+def half_scan() -> np.ndarray:
+    """A scan that stops in the middle of the lungs, where they are largest."""
+    return chest_with_lesions()[:20]
+
+
+ROWS: dict[str, tuple[Build, Expected]] = {
+    "39-slope-zero": (edited(values(RescaleSlope=0)), Expected(NOT_ASSESSED, "RESCALE")),
+    "39-intercept-missing": (edited(values(RescaleIntercept=...)), Expected(NOT_ASSESSED, "RESCALE")),
+    "39-slope-per-slice": (study(edit=slopes), Expected(ASSESSED)),
+    "40-not-hounsfield": (edited(values(RescaleType="MGML")), Expected(NOT_ASSESSED, "NOT_HOUNSFIELD")),
+    "41-padding-signed": (padded(-2000, signed=True), Expected(ASSESSED)),
+    "41-padding-unsigned": (padded(63536, signed=False), Expected(ASSESSED)),
+    "42-bits-stored-17": (edited(values(BitsStored=17)), Expected(NOT_ASSESSED, "NO_DICOM", {"BIT_DEPTH": 40})),
+    "42-high-bit": (edited(values(HighBit=11)), Expected(NOT_ASSESSED, "NO_DICOM", {"BIT_DEPTH": 40})),
+    "42-representation": (
+        edited(at(20, values(PixelRepresentation=2))),
+        Expected(ASSESSED, None, {"BIT_DEPTH": 1}, ["SLICE_GAP"]),
+    ),
+    "43-monochrome1": (
+        edited(values(PhotometricInterpretation="MONOCHROME1")),
+        Expected(NOT_ASSESSED, "PHOTOMETRIC"),
+    ),
+    "43-rgb": (
+        edited(values(PhotometricInterpretation="RGB", SamplesPerPixel=3)),
+        Expected(NOT_ASSESSED, "PHOTOMETRIC"),
+    ),
+    "43-palette": (
+        edited(values(PhotometricInterpretation="PALETTE COLOR")),
+        Expected(NOT_ASSESSED, "PHOTOMETRIC"),
+    ),
+    "44-constant": (study(hu=np.full((40, 96, 96), 30.0)), Expected(NOT_ASSESSED, "NO_CONTENT")),
+    "44-all-air": (
+        study(hu=-1000 + np.random.default_rng(1).normal(0, 5, (40, 96, 96))),
+        Expected(NOT_ASSESSED, "NOT_HOUNSFIELD_RANGE"),
+    ),
+    "44-all-zero": (
+        study(hu=np.zeros((40, 96, 96)), intercept=0.0),
+        Expected(NOT_ASSESSED, "NO_CONTENT"),
+    ),
+    "46-windowed": (study(edit=windowed), Expected(NOT_ASSESSED, "NOT_HOUNSFIELD_RANGE")),
+    "47-half-scan": (study(hu=half_scan()), Expected(NOT_ASSESSED, "LUNG_TRUNCATED")),
+    "49-child": (edited(values(PatientAge="009Y")), Expected(NOT_ASSESSED, "AGE_OUT_OF_RANGE")),
+    "49-newborn": (edited(values(PatientAge="000D")), Expected(NOT_ASSESSED, "AGE_OUT_OF_RANGE")),
+    "49-age-from-dates": (
+        edited(values(PatientAge=..., PatientBirthDate="20100101", StudyDate="20200315")),
+        Expected(NOT_ASSESSED, "AGE_OUT_OF_RANGE"),
+    ),
+    "49-unknown-age": (
+        edited(values(PatientAge=..., PatientBirthDate=...)),
+        Expected(ASSESSED, warnings=["AGE_UNKNOWN"]),
+    ),
+    "50-contrast": (
+        edited(values(ContrastBolusAgent=f"{TOKEN} IOHEXOL")),
+        Expected(ASSESSED, warnings=["CONTRAST_AGENT"]),
+    ),
+    "51-thick-slices": (
+        lambda folder: make_study(folder, hu=chest_with_lesions()[::2], spacing=(10.0, 3.5, 3.5)),
+        Expected(ASSESSED, warnings=["OUT_OF_TRAINING_RANGE"]),
+    ),
+    "57-injection": (
+        edited(
+            values(
+                PatientName=f"{TOKEN}<script>alert(1)</script>",
+                SeriesDescription=f"{TOKEN}\x1b[31m\nERROR forged",
+                Modality="CT",
+                Manufacturer="<img src=x onerror=alert(1)>",
+                ConvolutionKernel="<b>\nFORGED",
+            )
+        ),
+        Expected(ASSESSED),
+    ),
+    "58-uid-letters": (
+        edited(at(20, values(SOPInstanceUID="1.2.abc"))),
+        Expected(ASSESSED, None, {"UID_INVALID": 1}, ["SLICE_GAP"]),
+    ),
+    "58-uid-too-long": (
+        edited(at(20, values(SOPInstanceUID="1." + "2" * 70))),
+        Expected(ASSESSED, None, {"UID_INVALID": 1}, ["SLICE_GAP"]),
+    ),
+    "58-uid-path": (
+        edited(at(20, values(SeriesInstanceUID="../../../tmp/escaped"))),
+        Expected(ASSESSED, None, {"UID_INVALID": 1}, ["SLICE_GAP"]),
+    ),
+    "59-dummy-dates": (
+        edited(
+            values(
+                StudyDate="19000101",
+                SeriesDate="19000101",
+                PatientBirthDate="19000101",
+                PatientName="Anonymous",
+                PatientIdentityRemoved="YES",
+                PatientAge=...,
+            )
+        ),
+        Expected(ASSESSED, warnings=["AGE_UNKNOWN"]),
+    ),
+}
+
+
+@pytest.mark.parametrize(("build", "expected"), ROWS.values(), ids=ROWS)
+def test_row(triage: CommandLine, build: Build, expected: Expected) -> None:
+    build(triage.inputs)
+    outcome = triage.expect(expected)
+    if expected.code is ASSESSED:
+        assert outcome.result["triage"]["predicted_class"] == "COVID-19"
+    if outcome.result["status"] != "refused" and expected.reason != "NO_DICOM":
+        assert report(outcome).Modality == "SR"
+
+
+def report(outcome: Outcome) -> pydicom.FileDataset:
+    return pydicom.dcmread(outcome.output / outcome.result["pseudonym"] / "sr.dcm")
+
+
+@pytest.mark.parametrize("spacing", [(0.5, 3.5, 3.5), (5.0, 3.5, 3.5)], ids=["thin", "thick"])
+@pytest.mark.parametrize("kernel", ["LUNG", "STANDARD"])
+def test_row_51_reconstructions_are_assessed(
+    triage: CommandLine, spacing: tuple[float, float, float], kernel: str
+) -> None:
+    hu = chest_with_lesions()
+    if spacing[0] < 1:
+        hu = hu.repeat(5, axis=0)
+        spacing = (1.0, 3.5, 3.5)
+    make_study(triage.inputs, hu=hu, spacing=spacing, kernel=kernel)
+    outcome = triage()
+    assert outcome.result["triage"]["predicted_class"] == "COVID-19"
+
+
+def test_row_41_padding_is_air(triage: CommandLine) -> None:
+    padded(63536, signed=False)(triage.inputs)
+    with_padding = triage().result
+    for file in triage.inputs.iterdir():
+        file.unlink()
+    make_study(triage.inputs)
+    without = triage().result
+    assert with_padding["lesions"] == without["lesions"]
+    assert with_padding["involvement"] == without["involvement"]
+
+
+@pytest.mark.parametrize("position", ["HFS", "FFS", "HFP", "FFP", "HFDL"])
+def test_row_52_the_position_label_changes_nothing(triage: CommandLine, position: str) -> None:
+    """Geometry comes from orientation and position alone; the label is text."""
+    make_study(triage.inputs, patient_position=position)
+    sides = {lesion["lesion_class"]: lesion["side"] for lesion in triage().result["lesions"]}
+    assert sides == {"Ground-glass opacity": "right", "Consolidation": "left"}
+
+
+def test_row_52_a_mirrored_series_keeps_left_and_right(triage: CommandLine) -> None:
+    make_study(
+        triage.inputs,
+        hu=np.ascontiguousarray(chest_with_lesions()[:, :, ::-1]),
+        orientation=(-1, 0, 0, 0, 1, 0),
+        step=(0, 0, 5),
+        origin=(-80 + 95 * 3.5, -80.0, -50.0),
+    )
+    sides = {lesion["lesion_class"]: lesion["side"] for lesion in triage().result["lesions"]}
+    assert sides == {"Ground-glass opacity": "right", "Consolidation": "left"}
+
+
+def test_row_53_any_order_gives_the_same_bytes(triage: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
+    found = []
+    for order, shuffle in (("first", False), ("second", True)):
+        folder = triage.inputs / order
+        make_study(folder, shuffle=shuffle, edit=values(InstanceNumber=1))
+        outcome = triage(inputs=[folder])
+        study_folder = outcome.output / outcome.result["pseudonym"]
+        found.append({path.name: path.read_bytes() for path in study_folder.iterdir()})
+    assert found[0] == found[1]
+
+
+def test_row_54_a_file_that_changes_or_goes_during_the_run(
+    triage: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from covid_ct_mask_net.app import intake
+
+    files = make_study(triage.inputs)
+    scan = intake.scan
+
+    def copied_on(*arguments: object, **options: object) -> intake.Intake:
+        found = scan(*arguments, **options)  # type: ignore[arg-type]
+        with files[20].open("ab") as file:
+            file.write(bytes(100))
+        files[30].unlink()
+        return found
+
+    monkeypatch.setattr(intake, "scan", copied_on)
+    monkeypatch.setattr("builders.command_line.tree", lambda *_: {})
+    outcome = triage()
+    assert outcome.code == ASSESSED
+    assert {"CHANGED_DURING_READ", "SLICE_GAP"} <= set(outcome.warnings())
+
+
+NAMES = {
+    "gb18030": ("GB18030", f"{TOKEN}Wang^XiaoDong=王^小东"),
+    "utf8": ("ISO_IR 192", f"{TOKEN}Wang^XiaoDong=王^小東"),
+    "latin1": ("ISO_IR 100", f"{TOKEN}Müller^Ångström"),
+    "cyrillic": ("ISO_IR 144", f"{TOKEN}Люкceмбypг"),
+    "japanese": (["", "ISO 2022 IR 87"], f"{TOKEN}Yamada^Tarou=山田^太郎"),
+}
+
+
+@pytest.mark.parametrize(("charset", "name"), NAMES.values(), ids=NAMES)
+def test_row_55_names_keep_their_letters(triage: CommandLine, charset: str, name: str) -> None:
+    make_study(triage.inputs, charset=charset, patient_name=name)
+    assert str(report(triage()).PatientName) == name
+
+
+def test_row_55_a_name_of_unknown_charset_is_left_empty(triage: CommandLine) -> None:
+    files = make_study(triage.inputs, charset="ISO_IR 100")
+    for file in files:
+        file.write_bytes(file.read_bytes().replace(b"ISO_IR 100", b"ISO_IR 999"))
+    outcome = triage()
+    assert "ATTRIBUTE_INVALID" in outcome.warnings()
+    assert str(report(outcome).PatientName) == ""
+
+
+def test_row_55_a_name_of_ten_kilobytes(triage: CommandLine) -> None:
+    make_study(triage.inputs, edit=values(PatientName=TOKEN + "x" * 10_000))
+    outcome = triage()
+    assert outcome.code == ASSESSED
+    assert "ATTRIBUTE_INVALID" in outcome.warnings()
+    assert str(report(outcome).PatientName) == ""
+
+
+def test_row_56_missing_and_wrong_attributes(triage: CommandLine) -> None:
+    make_study(
+        triage.inputs,
+        edit=planted(
+            values(
+                PatientID=..., AccessionNumber=..., StudyID=..., PatientSex="f", PatientBirthDate="31/12/1960"
+            )
+        ),
+    )  # fmt: skip
+    before = {path.name: path.read_bytes() for path in triage.inputs.iterdir()}
+    outcome = triage()
+    sr = report(outcome)
+    assert outcome.code == ASSESSED
+    assert [sr[keyword].value or "" for keyword in ("PatientID", "AccessionNumber", "StudyID", "PatientSex")] == [""] * 4
+    assert "ATTRIBUTE_INVALID" in outcome.warnings()
+    assert {path.name: path.read_bytes() for path in triage.inputs.iterdir()} == before
+
+
+def test_row_57_no_control_characters_anywhere(triage: CommandLine) -> None:
+    build, _ = ROWS["57-injection"]
+    build(triage.inputs)
+    outcome = triage()
+    texts = [outcome.stdout, outcome.stderr]
+    texts += [p.read_text() for p in outcome.output.rglob("*") if p.is_file() and p.suffix != ".dcm"]
+    for text in texts:
+        assert "\x1b" not in text
+        assert "<script" not in text
+        assert "onerror" not in text
+        assert "FORGED" not in text.upper()
+
+
+def test_row_48_noise_is_flagged(triage: CommandLine) -> None:
+    noise = np.random.default_rng(3).normal(0, 120, (40, 96, 96))
+    make_study(triage.inputs, hu=chest_with_lesions() + noise.astype(np.float32))
+    outcome = triage()
+    assert outcome.code in (ExitCode.DONE, ExitCode.NOTHING_ASSESSABLE)
+    assert "NOISE" in outcome.warnings() + outcome.reasons()
+
+
+def test_row_48_metal_is_flagged(triage: CommandLine) -> None:
+    hu = chest_with_lesions()
+    hu[:, 70:76, 46:52] = 3500.0
+    make_study(triage.inputs, hu=hu)
+    outcome = triage()
+    assert outcome.code == ASSESSED
+    assert "METAL" in outcome.warnings()
+
+
+def test_results_name_no_raw_attribute(triage: CommandLine) -> None:
+    """Free text of the source has no place in result.json: not even the series description."""
+    make_study(triage.inputs, spacing=SPACING)
+    text = json.dumps(triage().result)
+    for forbidden in ("CHEST", "Builder", "1960", "ACC-1"):
+        assert forbidden not in text
