@@ -1,0 +1,164 @@
+"""Is the volume like those the model knows? Spacing, noise, metal, slices that do not fit their neighbours."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import numpy as np
+from monai.config import KeysCollection
+from monai.transforms import MapTransform
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from covid_ct_mask_net.errors import NotAssessableError, UsageError
+from covid_ct_mask_net.geometry import voxel_spacing, voxel_volume_ml
+from covid_ct_mask_net.results import Reason
+from covid_ct_mask_net.transforms.lung_mask import WARNINGS
+
+# Muscle and blood: where noise is not confused with structure.
+_TISSUE_HU = (0.0, 100.0)
+_METAL_HU = 3000.0
+_NOISE_SLICES = 12
+
+
+class CheckQualityd(MapTransform):
+    """Add warnings about a canonical HU volume, or decline it.
+
+    Parameters
+    ----------
+    keys : KeysCollection
+        Entries with the volume, clipped to the HU scale.
+    slice_spacing_mm, pixel_spacing_mm : (float, float)
+        Range that the model was trained on; outside it the volume is assessed with the warning
+        ``OUT_OF_TRAINING_RANGE``.
+    noise_warning_hu, noise_limit_hu : float
+        Standard deviation of the noise in soft tissue: from the first on a warning (``NOISE``), from the
+        second on the volume is not assessed.
+    metal_ml : float
+        From this volume of metal on a warning (``METAL``): its streaks look like consolidation.
+    slice_jump : float
+        A slice that differs from the mean of its neighbours by more than this multiple of what is usual in
+        the volume gets a warning (``SLICE_IMPLAUSIBLE``): pixels may be damaged in a way no decoder notices.
+
+    Raises
+    ------
+    NotAssessableError
+        ``NOISE``.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        slice_spacing_mm: tuple[float, float] = (0.4, 6.0),
+        pixel_spacing_mm: tuple[float, float] = (0.4, 1.2),
+        noise_warning_hu: float = 150.0,
+        noise_limit_hu: float = 400.0,
+        metal_ml: float = 2.0,
+        slice_jump: float = 6.0,
+    ) -> None:
+        super().__init__(keys)
+        for name, (low, high) in (
+            ("slice_spacing_mm", slice_spacing_mm),
+            ("pixel_spacing_mm", pixel_spacing_mm),
+            ("noise", (noise_warning_hu, noise_limit_hu)),
+        ):
+            if not 0 < low <= high:
+                raise UsageError("SETTING", f"{name} is {low} to {high}; two rising positive numbers are expected.")
+        self.slice_spacing_mm = slice_spacing_mm
+        self.pixel_spacing_mm = pixel_spacing_mm
+        self.noise_warning_hu = noise_warning_hu
+        self.noise_limit_hu = noise_limit_hu
+        self.metal_ml = metal_ml
+        self.slice_jump = slice_jump
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return the data with warnings."""
+        checked = dict(data)
+        for key in self.key_iterator(checked):
+            volume = checked[key]
+            hu, affine = volume[0].numpy(), np.asarray(volume.affine, dtype=np.float64)
+            checked[WARNINGS] = (*checked.get(WARNINGS, ()), *self.check(hu, affine))
+        return checked
+
+    def check(self, hu: NDArray[np.float32], affine: NDArray[np.float64]) -> tuple[Reason, ...]:
+        """Return the warnings on a volume [X, Y, Z]."""
+        found = (
+            self._check_spacing(voxel_spacing(affine)),
+            self._check_noise(hu),
+            self._check_metal(hu, voxel_volume_ml(affine)),
+            self._check_jumps(hu),
+        )
+        return tuple(reason for reason in found if reason is not None)
+
+    def _check_spacing(self, spacing: tuple[float, float, float]) -> Reason | None:
+        ranges = {
+            "slices": (spacing[2], self.slice_spacing_mm),
+            "pixels": (max(spacing[:2]), self.pixel_spacing_mm),
+        }
+        odd = [
+            f"{name} are {value:.2f} mm apart ({low:g} to {high:g})"
+            for name, (value, (low, high)) in ranges.items()
+            if not low <= value <= high
+        ]
+        if not odd:
+            return None
+        return Reason(
+            "OUT_OF_TRAINING_RANGE",
+            f"The volume lies outside of what the model was trained on: {', '.join(odd)}. Read the class with care.",
+        )
+
+    def _check_noise(self, hu: NDArray[np.float32]) -> Reason | None:
+        noise = tissue_noise(hu)
+        if noise is None or noise < self.noise_warning_hu:
+            return None
+        sentence = f"The noise in soft tissue is {noise:.0f} HU; below {self.noise_warning_hu:g} HU is expected."
+        if noise >= self.noise_limit_hu:
+            raise NotAssessableError("NOISE", sentence)
+        return Reason("NOISE", sentence)
+
+    def _check_metal(self, hu: NDArray[np.float32], voxel_ml: float) -> Reason | None:
+        metal_ml = float(np.count_nonzero(hu >= _METAL_HU)) * voxel_ml
+        if metal_ml < self.metal_ml:
+            return None
+        return Reason(
+            "METAL", f"The scan shows {metal_ml:.0f} ml of metal, whose streaks may look like consolidation."
+        )
+
+    def _check_jumps(self, hu: NDArray[np.float32]) -> Reason | None:
+        jumps = implausible_slices(hu, self.slice_jump)
+        if not jumps:
+            return None
+        return Reason(
+            "SLICE_IMPLAUSIBLE",
+            f"{len(jumps)} slice(s) differ from their neighbours far more than others do; their pixels may be "
+            "damaged. Look at the images.",
+        )
+
+
+def tissue_noise(hu: NDArray[np.float32]) -> float | None:
+    """Return the standard deviation of the noise in soft tissue in HU, or None without soft tissue.
+
+    From differences of pixels that are neighbours, which anatomy changes little: the median of their sizes is
+    not moved by edges (0.6745 standard deviations of a normal distribution, difference of two: root of 2).
+    """
+    sample = hu[:, :, :: max(1, hu.shape[2] // _NOISE_SLICES)]
+    smooth = ndimage.uniform_filter(sample, (5, 5, 1), mode="nearest")
+    tissue = (smooth >= _TISSUE_HU[0]) & (smooth <= _TISSUE_HU[1])
+    differences = np.abs(np.diff(sample, axis=0))[tissue[1:] & tissue[:-1]]
+    if differences.size < 1000:
+        return None
+    return float(np.median(differences) / (0.6745 * np.sqrt(2.0)))
+
+
+def implausible_slices(hu: NDArray[np.float32], jump: float) -> tuple[int, ...]:
+    """Return slices whose difference to the mean of their neighbours is out of all proportion."""
+    if hu.shape[2] < 5:
+        return ()
+    coarse = hu[::4, ::4]
+    middle = (coarse[..., :-2] + coarse[..., 2:]) / 2
+    off = np.abs(coarse[..., 1:-1] - middle).mean(axis=(0, 1))
+    # The neighbours of a damaged slice differ from it by half as much: only the peak counts.
+    usual = max(float(np.median(off)), 5.0)
+    peaks = (off > jump * usual) & (off >= np.maximum(np.r_[0, off[:-1]], np.r_[off[1:], 0]))
+    return tuple(int(index) + 1 for index in np.flatnonzero(peaks))
