@@ -6,6 +6,7 @@ shared by all frames or for each of them. A frame's header is made by putting th
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +27,9 @@ _MACROS = {
     "CTReconstructionSequence": ("ConvolutionKernel",),
     "FrameContentSequence": ("FrameAcquisitionNumber", "TemporalPositionIndex"),
 }
+StoredValues = Callable[..., NDArray]
+"""``pixels.stored_values``, or what does the same in another process."""
+
 _GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 
 
@@ -40,9 +44,11 @@ class Frame:
     header: Dataset
     number: int | None = None
 
-    def decode(self, limits: Limits) -> NDArray[np.float32]:
+    def decode(
+        self, limits: Limits, stored_values: StoredValues = pixels.stored_values
+    ) -> NDArray[np.float32]:
         """Return the slice in HU, float32, shape (rows, columns); errors as ``pixels.decode``."""
-        stored = pixels.stored_values(self.instance, limits, frame=(self.number or 1) - 1)
+        stored = stored_values(self.instance, limits, frame=(self.number or 1) - 1)
         return pixels.to_hounsfield(stored, self.header)
 
 

@@ -16,6 +16,7 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from pydicom import dcmread
@@ -43,6 +44,8 @@ from covid_ct_mask_net.app.transfer_syntaxes import is_readable
 ENHANCED_CT = frozenset({EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage})
 CT_IMAGES = ENHANCED_CT | {CTImageStorage}
 
+# Ahead of the bytes of a header: whether its file was deflated.
+_PLAIN, _DEFLATED = b"P", b"D"
 _UID_FORM = re.compile(r"[0-9]+(\.[0-9]+)+")
 _IDENTIFIERS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
 _PIXEL_DESCRIPTION = ("Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation")
@@ -115,39 +118,84 @@ def read(path: Path, limits: Limits) -> Dataset:
     Returns
     -------
     Dataset
-        With ``file_meta``. Of CT images every attribute; other objects are not checked further.
+        With ``file_meta``, without values longer than ``value_bytes``.
 
     Raises
     ------
     FileRefusedError
         With the reason code; no content of the file makes anything else escape.
     """
-    try:
+    return parse(read_bytes(path, limits), limits)
+
+
+def read_bytes(path: Path, limits: Limits) -> bytes:
+    """Return the checked header of a DICOM file as bytes: a file that ends ahead of its pixels.
+
+    What ``read`` does with an untrusted file, in a form that a process of its own can hand over.
+    """
+    with _refusing(limits):
         check_regular(path, limits)
         syntax = _check_beginning(path)
         if syntax == DeflatedExplicitVRLittleEndian:
-            dataset = inflated(path, limits, stop_before_pixels=True)
+            file: BinaryIO = inflated_file(path, limits)
         else:
-            dataset = dcmread(path, stop_before_pixels=True, defer_size=limits.value_bytes)
-        _check_nesting(dataset, limits.nesting)
-        check_identifiers(dataset)
-        if is_ct_image(dataset):
-            check_ct_image(dataset, limits)
+            file = path.open("rb")
+        with file:
+            dataset = dcmread(file, stop_before_pixels=True)
+            length = file.tell()
+            _check_nesting(dataset, limits.nesting)
+            check_identifiers(dataset)
+            if syntax == DeflatedExplicitVRLittleEndian:
+                dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+            if is_ct_image(dataset):
+                check_ct_image(dataset, limits)
+            if length > limits.header_bytes:
+                raise FileRefusedError(
+                    "FILE_SIZE",
+                    f"The header of the file has {length} bytes; at most {limits.header_bytes} are accepted "
+                    "(header_bytes).",
+                )
+            file.seek(0)
+            return (_DEFLATED if syntax == DeflatedExplicitVRLittleEndian else _PLAIN) + file.read(length)
+
+
+def parse(header: bytes, limits: Limits) -> Dataset:
+    """Return the dataset of a header from ``read_bytes``; long values are left out, sequences are not."""
+    with _refusing(limits):
+        dataset = dcmread(DicomBytesIO(header[1:]), stop_before_pixels=True)
+        if header[:1] == _DEFLATED:
+            dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+        for tag in list(dataset.keys()):
+            value = dataset.get_item(tag).value
+            long = isinstance(value, bytes) and len(value) > limits.value_bytes
+            if long and not _is_read_sequence(dataset, tag):
+                del dataset[tag]
+        return dataset
+
+
+@contextlib.contextmanager
+def _refusing(limits: Limits) -> Iterator[None]:
+    """Turn whatever a damaged file makes of the parser into a refusal."""
+    try:
+        yield
     except OSError as error:
         raise FileRefusedError(
             "UNREADABLE", f"The file cannot be read ({error.strerror}); check that it is there and readable."
         ) from error
-    except (RecursionError, MemoryError) as error:
+    except RecursionError as error:
         raise FileRefusedError(
-            "NESTING",
-            f"The file nests sequences too deeply or is too large to read; {limits.nesting} levels are read.",
+            "NESTING", f"The file nests sequences too deeply to read; {limits.nesting} levels are read (nesting)."
+        ) from error
+    except MemoryError as error:
+        raise FileRefusedError(
+            "READ_MEMORY",
+            f"Reading the file takes more than {limits.read_memory_bytes} bytes (read_memory_bytes).",
         ) from error
     except DAMAGE as error:
         raise FileRefusedError(
             "NOT_DICOM",
             f"The file begins as DICOM but its data elements cannot be read ({type(error).__name__}).",
         ) from error
-    return dataset
 
 
 def check_regular(path: Path, limits: Limits) -> os.stat_result:
@@ -165,8 +213,15 @@ def check_regular(path: Path, limits: Limits) -> os.stat_result:
     return status
 
 
-def inflated(path: Path, limits: Limits, *, stop_before_pixels: bool) -> Dataset:
-    """Read a file of the Deflated transfer syntax under a cap on what it may grow to (PS3.5 A.5)."""
+def inflated(path: Path, limits: Limits) -> Dataset:
+    """Read a file of the Deflated transfer syntax, pixels included."""
+    dataset = dcmread(inflated_file(path, limits))
+    dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    return dataset
+
+
+def inflated_file(path: Path, limits: Limits) -> DicomBytesIO:
+    """Inflate a file under a cap on what it may grow to (PS3.5 A.5); it then is Explicit VR Little Endian."""
     with path.open("rb") as file:
         read_preamble(file, force=False)
         meta = read_file_meta_info(path)
@@ -195,9 +250,7 @@ def inflated(path: Path, limits: Limits, *, stop_before_pixels: bool) -> Dataset
     write_file_meta_info(buffer, plain, enforce_standard=False)
     buffer.write(content)
     buffer.seek(0)
-    dataset = dcmread(buffer, stop_before_pixels=stop_before_pixels)
-    dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
-    return dataset
+    return buffer
 
 
 def is_ct_image(header: Dataset) -> bool:

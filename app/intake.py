@@ -27,6 +27,9 @@ from covid_ct_mask_net.results import Reason
 # which a report on the study can be written; no images, no frames, no acquisition.
 _KEPT_GROUPS = frozenset({0x0008, 0x0010, 0x0020})
 
+HeaderReader = Callable[[Path, Limits], Dataset]
+"""``headers.read``, or what does the same in another process."""
+
 
 @dataclass(frozen=True, eq=False)
 class Instance:
@@ -99,7 +102,10 @@ class Intake:
 
 
 def scan(
-    inputs: Sequence[Path], limits: Limits | None = None, progress: Callable[[], object] | None = None
+    inputs: Sequence[Path],
+    limits: Limits | None = None,
+    progress: Callable[[], object] | None = None,
+    read_header: HeaderReader = headers.read,
 ) -> Intake:
     """Read the headers of all files under the inputs and put them in order.
 
@@ -111,6 +117,8 @@ def scan(
         Bounds on the input.
     progress : callable, optional
         Called after each file.
+    read_header : callable, optional
+        Reads the header of one file; in this process if not given.
 
     Returns
     -------
@@ -131,7 +139,7 @@ def scan(
     files = sorted(_files(inputs))
 
     def read(path: Path) -> Instance | RefusedFile:
-        outcome = _read(path, limits)
+        outcome = _read(path, limits, read_header)
         if progress is not None:
             progress()
         return outcome
@@ -185,10 +193,10 @@ def _walk(folder: Path) -> Iterator[Path]:
         yield from (link for name in folders if (link := Path(parent) / name).is_symlink())
 
 
-def _read(path: Path, limits: Limits) -> Instance | RefusedFile:
+def _read(path: Path, limits: Limits, read_header: HeaderReader) -> Instance | RefusedFile:
     try:
         status = path.lstat()
-        header = headers.read(path, limits)
+        header = read_header(path, limits)
     except headers.FileRefusedError as refusal:
         return RefusedFile(path, refusal.code, refusal.sentence)
     except OSError:

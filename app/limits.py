@@ -23,10 +23,20 @@ class Limits:
         Rows x columns x slices of a series.
     nesting
         Depth of sequences inside sequences.
+    header_bytes
+        Length of a file ahead of its pixels.
     value_bytes
-        Values of the header above this length stay unread until somebody asks for them.
+        Values of the header above this length are not kept.
     inflate_ratio, inflate_bytes
         A deflated file may grow to this many times its size, and to this size.
+    read_seconds
+        One file, or one frame of it, may take this long to read or decode (of the clock and of the processor).
+    read_memory_bytes
+        Memory of a process that reads files.
+    study_seconds
+        The work on one study may take this long; what is not done by then is not assessed.
+    isolation
+        Whether untrusted files are read in processes of their own; off for debugging only.
     lossy
         Whether images under a lossy transfer syntax are read; the volume then carries a warning.
     """
@@ -40,7 +50,12 @@ class Limits:
     maximum_slices: int = 3000
     voxels: int = 1_500_000_000
     nesting: int = 32
+    header_bytes: int = 64 * 1024**2
     value_bytes: int = 64 * 1024
     inflate_ratio: int = 200
     inflate_bytes: int = 128 * 1024**2
+    read_seconds: int = 30
+    read_memory_bytes: int = 2 * 1024**3
+    study_seconds: int = 900
+    isolation: bool = True
     lossy: bool = False

@@ -199,7 +199,7 @@ def _check_frame_header(found: FrameHeader | None, rows: int, columns: int) -> N
 
 def _read(instance: Instance, limits: Limits) -> Dataset:
     if instance.header.file_meta.TransferSyntaxUID == DeflatedExplicitVRLittleEndian:
-        return headers.inflated(instance.path, limits, stop_before_pixels=False)
+        return headers.inflated(instance.path, limits)
     return dcmread(instance.path)
 
 

@@ -15,8 +15,8 @@ from monai.utils.enums import MetaKeys, SpaceKeys
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from covid_ct_mask_net.app import geometry
-from covid_ct_mask_net.app.frames import Frame, frames_of
+from covid_ct_mask_net.app import geometry, pixels
+from covid_ct_mask_net.app.frames import Frame, StoredValues, frames_of
 from covid_ct_mask_net.app.geometry import GeometryRules, StackGeometry
 from covid_ct_mask_net.app.headers import FileRefusedError, quiet_pydicom, text
 from covid_ct_mask_net.app.intake import Series
@@ -57,7 +57,12 @@ class SourceVolume:
     warnings: tuple[Reason, ...] = ()
 
 
-def load(series: Series, limits: Limits | None = None, rules: GeometryRules | None = None) -> SourceVolume:
+def load(
+    series: Series,
+    limits: Limits | None = None,
+    rules: GeometryRules | None = None,
+    stored_values: StoredValues = pixels.stored_values,
+) -> SourceVolume:
     """Read the pixels of a series and put the slices together.
 
     Slices that cannot be read are left out with a warning, as if their files were missing; a missing slice
@@ -71,6 +76,8 @@ def load(series: Series, limits: Limits | None = None, rules: GeometryRules | No
         Bounds on the input.
     rules : GeometryRules, optional
         Tolerances of the geometry verdict.
+    stored_values : callable, optional
+        Reads the pixels of an instance; in this process if not given.
 
     Raises
     ------
@@ -83,7 +90,7 @@ def load(series: Series, limits: Limits | None = None, rules: GeometryRules | No
     """
     limits, rules = limits or Limits(), rules or GeometryRules()
     with quiet_pydicom():
-        return _load(frames_of(series), limits, rules)
+        return _load(frames_of(series), limits, rules, stored_values)
 
 
 def save_nifti(volume: SourceVolume, path: Path) -> None:
@@ -93,7 +100,9 @@ def save_nifti(volume: SourceVolume, path: Path) -> None:
     nibabel.save(image, path)
 
 
-def _load(frames: tuple[Frame, ...], limits: Limits, rules: GeometryRules) -> SourceVolume:
+def _load(
+    frames: tuple[Frame, ...], limits: Limits, rules: GeometryRules, stored_values: StoredValues
+) -> SourceVolume:
     stack = geometry.assess([frame.header for frame in frames], rules)
     columns, rows, slices = stack.report.shape
     if columns * rows * slices > limits.voxels:
@@ -103,10 +112,10 @@ def _load(frames: tuple[Frame, ...], limits: Limits, rules: GeometryRules) -> So
         )
     hu = np.empty((slices, rows, columns), dtype=np.float32)
     places = [(place, frames[index]) for place, index in enumerate(stack.order) if index is not None]
-    refusals = _fill(hu, places, limits)
+    refusals = _fill(hu, places, limits, stored_values)
     if refusals:
-        return _load_without(frames, refusals, limits, rules)
-    warnings = [*stack.report.warnings, *_check_duplicates(hu, stack, frames, limits)]
+        return _load_without(frames, refusals, limits, rules, stored_values)
+    warnings = [*stack.report.warnings, *_check_duplicates(hu, stack, frames, limits, stored_values)]
     _interpolate(hu, [place for place, index in enumerate(stack.order) if index is None])
     _check_content(hu)
     if any(text(frame.header, "LossyImageCompression") == ("01",) for frame in frames):
@@ -124,14 +133,14 @@ def _load(frames: tuple[Frame, ...], limits: Limits, rules: GeometryRules) -> So
 
 
 def _fill(
-    hu: NDArray[np.float32], places: list[tuple[int, Frame]], limits: Limits
+    hu: NDArray[np.float32], places: list[tuple[int, Frame]], limits: Limits, stored_values: StoredValues
 ) -> dict[Frame, FileRefusedError]:
     """Decode each frame into its place and return those that could not be read."""
 
     def decode(item: tuple[int, Frame]) -> FileRefusedError | None:
         place, frame = item
         try:
-            hu[place] = frame.decode(limits)
+            hu[place] = frame.decode(limits, stored_values)
         except FileRefusedError as refusal:
             return refusal
         return None
@@ -144,7 +153,11 @@ def _fill(
 
 
 def _load_without(
-    frames: tuple[Frame, ...], refusals: dict[Frame, FileRefusedError], limits: Limits, rules: GeometryRules
+    frames: tuple[Frame, ...],
+    refusals: dict[Frame, FileRefusedError],
+    limits: Limits,
+    rules: GeometryRules,
+    stored_values: StoredValues,
 ) -> SourceVolume:
     """Load what can be read, with a warning a reason; too many losses are the study's reason to stop."""
     codes = sorted({refusal.code for refusal in refusals.values()})
@@ -159,18 +172,22 @@ def _load_without(
         )
     if len(refusals) > rules.missing_share * len(frames):
         raise NotAssessableError(reasons[0].code, reasons[0].sentence)
-    volume = _load(tuple(frame for frame in frames if frame not in refusals), limits, rules)
+    volume = _load(tuple(frame for frame in frames if frame not in refusals), limits, rules, stored_values)
     warnings = (*reasons, *volume.warnings)
     return replace(volume, warnings=warnings, geometry=replace(volume.geometry, warnings=warnings))
 
 
 def _check_duplicates(
-    hu: NDArray[np.float32], stack: StackGeometry, frames: tuple[Frame, ...], limits: Limits
+    hu: NDArray[np.float32],
+    stack: StackGeometry,
+    frames: tuple[Frame, ...],
+    limits: Limits,
+    stored_values: StoredValues,
 ) -> list[Reason]:
     places = {index: place for place, index in enumerate(stack.order) if index is not None}
     for left_out, kept in stack.duplicates:
         try:
-            same = np.array_equal(frames[left_out].decode(limits), hu[places[kept]])
+            same = np.array_equal(frames[left_out].decode(limits, stored_values), hu[places[kept]])
         except FileRefusedError:
             same = False
         if not same:

@@ -50,7 +50,7 @@ class CheckQualityd(MapTransform):
     def __init__(
         self,
         keys: KeysCollection,
-        slice_spacing_mm: tuple[float, float] = (0.4, 6.0),
+        slice_spacing_mm: tuple[float, float] = (0.4, 8.0),
         pixel_spacing_mm: tuple[float, float] = (0.4, 1.2),
         noise_warning_hu: float = 150.0,
         noise_limit_hu: float = 400.0,
