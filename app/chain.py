@@ -15,12 +15,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from covid_ct_mask_net import assemble
-from covid_ct_mask_net.app import intake, series_selection, volume
+from covid_ct_mask_net.app import intake, pixels, series_selection, volume
 from covid_ct_mask_net.app.dicom_results import Images, dicom_results
 from covid_ct_mask_net.app.findings import Findings
 from covid_ct_mask_net.app.html_report import html_report
 from covid_ct_mask_net.app.normalise import Sources, normalise
 from covid_ct_mask_net.app.report_settings import ReportSettings
+from covid_ct_mask_net.app.study_gates import StudyGates
 from covid_ct_mask_net.app.study_job import StudyJob, counted
 from covid_ct_mask_net.app.views import views
 from covid_ct_mask_net.declining import declined, declining_cause
@@ -57,6 +58,8 @@ class StudyChain:
         How the series of a study is chosen.
     settings
         Which results are written.
+    gates
+        Whom the model may be used on.
     progress
         Told how far the slices of a study are.
     """
@@ -65,6 +68,7 @@ class StudyChain:
     output: Path
     rules: series_selection.SelectionRules = field(default_factory=series_selection.SelectionRules)
     settings: ReportSettings = field(default_factory=ReportSettings)
+    gates: StudyGates = field(default_factory=StudyGates)
     progress: Progress | None = None
 
     @property
@@ -122,7 +126,10 @@ class StudyChain:
             job.data = LoadNiftid("volume")(job.data)
             return
         series = job.data.pop("series")
-        job.volume = volume.load(series)
+        warnings = self.gates.check([instance.header for instance in series.instances])
+        job.source = dataclasses.replace(job.source, warnings=(*job.source.warnings, *warnings))
+        stored_values = job.readers.stored_values if job.readers is not None else pixels.stored_values
+        job.volume = volume.load(series, stored_values=stored_values)
         key = f"{job.source.study_instance_uid} {series.series_instance_uid}"
         job.source = dataclasses.replace(
             job.source,

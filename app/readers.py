@@ -58,7 +58,7 @@ class Readers:
     """
 
     def __init__(self, limits: Limits, count: int | None = None, command: tuple[str, ...] = COMMAND) -> None:
-        self._limits = limits
+        self.limits = limits
         self._command = command
         self._idle: queue.LifoQueue[_Reader | None] = queue.LifoQueue()
         for _ in range(count or min(4, os.cpu_count() or 1)):
@@ -131,7 +131,7 @@ class Readers:
         reader = self._idle.get()
         try:
             if reader is None:
-                reader = _Reader(self._command, self._limits)
+                reader = _Reader(self._command, self.limits)
             answer = reader.ask(json.dumps(request).encode())
         except ReaderLostError:
             if reader is not None:

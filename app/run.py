@@ -15,6 +15,8 @@ from covid_ct_mask_net import RESEARCH_NOTICE, assemble
 from covid_ct_mask_net.app import intake
 from covid_ct_mask_net.app.chain import dicom_jobs, nifti_jobs
 from covid_ct_mask_net.app.html_worklist import html_worklist
+from covid_ct_mask_net.app.limits import Limits
+from covid_ct_mask_net.app.readers import Readers
 from covid_ct_mask_net.app.study_job import StudyJob
 from covid_ct_mask_net.clock import now
 from covid_ct_mask_net.errors import (
@@ -50,6 +52,7 @@ class TriageRun:
     found: intake.Intake
     volumes: tuple[Path, ...]
     started: float
+    readers: Readers
     results: list[StudyResult] = field(default_factory=list)
     seconds: dict[str, dict[str, float]] = field(default_factory=dict)
     errors: list[CovidCTMaskNetError] = field(default_factory=list)
@@ -78,11 +81,12 @@ class TriageRun:
         """
         started = time.perf_counter()
         _keep_apart(inputs, output)
-        found = intake.scan(inputs, progress=progress)
+        readers = Readers(Limits())
+        found = intake.scan(inputs, readers.limits, progress, readers.header)
         volumes = _nifti_volumes(inputs)
         refused = tuple(f for f in found.refused_files if f.path not in set(volumes))
         _make_folder(output)
-        return cls(output, dataclasses.replace(found, refused_files=refused), volumes, started)
+        return cls(output, dataclasses.replace(found, refused_files=refused), volumes, started, readers)
 
     def __len__(self) -> int:
         """Return the number of studies and volumes."""
@@ -90,7 +94,9 @@ class TriageRun:
 
     def jobs(self) -> Iterator[StudyJob]:
         """Yield the studies, one job each."""
-        yield from dicom_jobs(self.found)
+        for job in dicom_jobs(self.found):
+            job.readers = self.readers
+            yield job
         yield from nifti_jobs(self.volumes)
 
     def finished(self, job: StudyJob) -> None:
@@ -104,6 +110,7 @@ class TriageRun:
 
     def conclude(self) -> ExitCode:
         """Write ``worklist.json`` and ``run.json`` and return the exit code of the run."""
+        self.readers.close()
         if not len(self):
             self._report_nothing()
         codes = [_EXIT_CODES[result.status] for result in self.results]
@@ -143,7 +150,11 @@ class TriageRun:
             "notice": RESEARCH_NOTICE,
             "created": now().isoformat(),
             "studies": len(self.results),
-            "files": {"accepted": self.found.accepted, "refused": dict(self.found.refused)},
+            "files": {
+                "accepted": self.found.accepted,
+                "refused": dict(self.found.refused),
+                "modalities": dict(self.found.modalities),
+            },
             "seconds": {"total": round(time.perf_counter() - self.started, 3), "studies": self.seconds},
             "peak_memory_mb": round(peak_mb),
             "engine": self._engine(),

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from covid_ct_mask_net.app.intake import Study
+from covid_ct_mask_net.app.readers import Readers
 from covid_ct_mask_net.app.volume import SourceVolume
 from covid_ct_mask_net.assemble import Source
 from covid_ct_mask_net.errors import CovidCTMaskNetError
@@ -36,6 +37,8 @@ class StudyJob:
         Why the study was given up; later stages then only report it.
     result
         The result, once written.
+    readers
+        Processes that read its files; None reads them in this process.
     seconds
         Time spent in each stage.
     """
@@ -47,6 +50,7 @@ class StudyJob:
     data: dict[Hashable, Any] = field(default_factory=dict)
     error: CovidCTMaskNetError | None = None
     result: StudyResult | None = None
+    readers: Readers | None = None
     seconds: dict[str, float] = field(default_factory=dict)
 
     @contextmanager

@@ -311,7 +311,7 @@ def test_row_57_no_control_characters_anywhere(triage: CommandLine) -> None:
 
 
 def test_row_48_noise_is_flagged(triage: CommandLine) -> None:
-    noise = np.random.default_rng(3).normal(0, 120, (40, 96, 96))
+    noise = np.random.default_rng(3).normal(0, 220, (40, 96, 96))
     make_study(triage.inputs, hu=chest_with_lesions() + noise.astype(np.float32))
     outcome = triage()
     assert outcome.code in (ExitCode.DONE, ExitCode.NOTHING_ASSESSABLE)
@@ -320,7 +320,7 @@ def test_row_48_noise_is_flagged(triage: CommandLine) -> None:
 
 def test_row_48_metal_is_flagged(triage: CommandLine) -> None:
     hu = chest_with_lesions()
-    hu[:, 70:76, 46:52] = 3500.0
+    hu[:, 70:76, 46:52] = 3200.0
     make_study(triage.inputs, hu=hu)
     outcome = triage()
     assert outcome.code == ASSESSED
