@@ -137,7 +137,7 @@ def read_bytes(path: Path, limits: Limits) -> bytes:
         check_regular(path, limits)
         syntax = _check_beginning(path)
         if syntax == DeflatedExplicitVRLittleEndian:
-            file: BinaryIO = inflated_file(path, limits)
+            file: BinaryIO | DicomBytesIO = inflated_file(path, limits)
         else:
             file = path.open("rb")
         with file:
@@ -184,7 +184,8 @@ def _refusing(limits: Limits) -> Iterator[None]:
         ) from error
     except RecursionError as error:
         raise FileRefusedError(
-            "NESTING", f"The file nests sequences too deeply to read; {limits.nesting} levels are read (nesting)."
+            "NESTING",
+            f"The file nests sequences too deeply to read; {limits.nesting} levels are read (nesting).",
         ) from error
     except MemoryError as error:
         raise FileRefusedError(

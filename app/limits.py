@@ -30,7 +30,7 @@ class Limits:
     inflate_ratio, inflate_bytes
         A deflated file may grow to this many times its size, and to this size.
     read_seconds
-        One file, or one frame of it, may take this long to read or decode (of the clock and of the processor).
+        One file, or one frame of it, may take this long to read or decode (clock and processor).
     read_memory_bytes
         Memory of a process that reads files.
     study_seconds

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import UID
 
 from covid_ct_mask_net.app import headers, pixels
 from covid_ct_mask_net.app.intake import Instance
@@ -48,7 +49,7 @@ def answer(request: dict[str, str | int], limits: Limits) -> bytes:
             return HEADER + headers.read_bytes(path, limits)
         stub = Dataset()
         stub.file_meta = FileMetaDataset()
-        stub.file_meta.TransferSyntaxUID = str(request["syntax"])
+        stub.file_meta.TransferSyntaxUID = UID(str(request["syntax"]))
         instance = Instance(path, "", stub, int(request["size"]), int(request["modified"]))
         stored = pixels.stored_values(instance, limits, frame=int(request["frame"]))
         return PIXELS + SHAPE.pack(*stored.shape, stored.dtype.kind == "i") + stored.tobytes()

@@ -94,7 +94,7 @@ class Readers:
             content = self._ask({"path": str(path)}, HEADER)
         except ReaderLostError as lost:
             raise FileRefusedError("READ_CRASH", f"The header cannot be read. {lost.sentence}") from lost
-        return headers.parse(content, limits)
+        return headers.parse(bytes(content), limits)
 
     def stored_values(self, instance: Instance, limits: Limits, *, frame: int = 0) -> NDArray:
         """Return the stored values of one frame, as ``pixels.stored_values`` does.
@@ -106,7 +106,7 @@ class Readers:
         """
         if not limits.isolation:
             return pixels.stored_values(instance, limits, frame=frame)
-        request = {
+        request: dict[str, str | int] = {
             "path": str(instance.path),
             "size": instance.size,
             "modified": instance.modified,
@@ -156,7 +156,8 @@ class _Reader:
         self._first = True
         # Threads of numerical libraries reserve address space, of which a reader has little.
         environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-        self._process = subprocess.Popen(  # noqa: S603: the program is this interpreter, without a shell
+        # The program is this interpreter, started without a shell.
+        self._process = subprocess.Popen(  # noqa: S603
             [*command, json.dumps(dataclasses.asdict(limits))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

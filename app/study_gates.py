@@ -55,7 +55,7 @@ class StudyGates:
         age = age_years(header)
         if age is None:
             sentence = (
-                f"The age of the patient is not known; patients from {self.minimum_age_years:g} years on are "
+                f"The age of the patient is not known; patients from {self.minimum_age_years:g} years are "
                 "expected (minimum_age_years)."
             )
             if not self.unknown_age:

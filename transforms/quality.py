@@ -1,4 +1,4 @@
-"""Is the volume like those the model knows? Spacing, noise, metal, slices that do not fit their neighbours."""
+"""Is the volume like those the model knows? Spacing, noise, metal, slices unlike their neighbours."""
 
 from __future__ import annotations
 
@@ -64,7 +64,9 @@ class CheckQualityd(MapTransform):
             ("noise", (noise_warning_hu, noise_limit_hu)),
         ):
             if not 0 < low <= high:
-                raise UsageError("SETTING", f"{name} is {low} to {high}; two rising positive numbers are expected.")
+                raise UsageError(
+                    "SETTING", f"{name} is {low} to {high}; two rising positive numbers are expected."
+                )
         self.slice_spacing_mm = slice_spacing_mm
         self.pixel_spacing_mm = pixel_spacing_mm
         self.noise_warning_hu = noise_warning_hu
@@ -105,14 +107,16 @@ class CheckQualityd(MapTransform):
             return None
         return Reason(
             "OUT_OF_TRAINING_RANGE",
-            f"The volume lies outside of what the model was trained on: {', '.join(odd)}. Read the class with care.",
+            f"The volume lies outside of what the model was trained on: {', '.join(odd)}. Read with care.",
         )
 
     def _check_noise(self, hu: NDArray[np.float32]) -> Reason | None:
         noise = tissue_noise(hu)
         if noise is None or noise < self.noise_warning_hu:
             return None
-        sentence = f"The noise in soft tissue is {noise:.0f} HU; below {self.noise_warning_hu:g} HU is expected."
+        sentence = (
+            f"The noise in soft tissue is {noise:.0f} HU; below {self.noise_warning_hu:g} HU is expected."
+        )
         if noise >= self.noise_limit_hu:
             raise NotAssessableError("NOISE", sentence)
         return Reason("NOISE", sentence)
@@ -131,7 +135,7 @@ class CheckQualityd(MapTransform):
             return None
         return Reason(
             "SLICE_IMPLAUSIBLE",
-            f"{len(jumps)} slice(s) differ from their neighbours far more than others do; their pixels may be "
+            f"{len(jumps)} slice(s) differ from their neighbours far more than others do; pixels may be "
             "damaged. Look at the images.",
         )
 

@@ -20,10 +20,10 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.uid import (
+    MPEG2MPML,
     HTJ2KLossless,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
-    MPEG2MPML,
     RLELossless,
 )
 
@@ -81,7 +81,9 @@ def deflate_bomb(folder: Path) -> None:
     meta = content[:length].replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2.1.99")
     grown = meta[:140] + (int.from_bytes(meta[140:144], "little") + 2).to_bytes(4, "little") + meta[144:]
     grown = grown.replace(b"UI\x14\x001.2.840.10008.1.2.1.99", b"UI\x16\x001.2.840.10008.1.2.1.99")
-    bomb = content[length:] + b"\x09\x00\x10\x00UN\0\0" + (40_000_000).to_bytes(4, "little") + bytes(40_000_000)
+    bomb = (
+        content[length:] + b"\x09\x00\x10\x00UN\0\0" + (40_000_000).to_bytes(4, "little") + bytes(40_000_000)
+    )
     deflater = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
     files[20].write_bytes(grown + deflater.compress(bomb) + deflater.flush())
 

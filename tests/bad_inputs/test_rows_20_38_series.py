@@ -69,7 +69,7 @@ def scouts_and_derived(folder: Path) -> None:
     make_study(folder)
     make_localizer(folder / "scout", patient_id=f"{TOKEN}ID", patient_name=f"{TOKEN}NAME^Ångström")
     for number, kind in enumerate(
-        (("DERIVED", "SECONDARY", "MPR"), ("DERIVED", "PRIMARY", "MIP"), ("DERIVED", "SECONDARY", "SCREEN SAVE")),
+        (("DERIVED", "SECONDARY", "MPR"), ("DERIVED", "PRIMARY", "MIP"), ("DERIVED", "SECONDARY", "SCREEN SAVE")),  # noqa: E501
         start=7,
     ):  # fmt: skip
         make_study(folder / str(number), image_type=kind, series_number=number)
@@ -231,14 +231,15 @@ def test_row_24_the_ranking_is_told_and_does_not_depend_on_file_order(triage: Co
 
 
 def test_row_25_two_patients_get_a_result_each(triage: CommandLine) -> None:
-    """One run may hold several patients: nothing is merged, and one Study UID with two patients is refused."""
+    """One run may hold several patients: nothing is merged, and one Study UID with two patients is refused."""  # noqa: E501
     make_study(triage.inputs / "a", patient_id=f"{TOKEN}A")
     make_study(triage.inputs / "b", patient_id=f"{TOKEN}B", hu=chest_with_lesions(lesions=False))
     outcome = triage()
     assert outcome.code == ExitCode.DONE
     assert [r["triage"]["predicted_class"] for r in outcome.results] == ["COVID-19", "Control"]
     patients = {
-        pydicom.dcmread(outcome.output / result["pseudonym"] / "sr.dcm").PatientID for result in outcome.results
+        pydicom.dcmread(outcome.output / result["pseudonym"] / "sr.dcm").PatientID
+        for result in outcome.results
     }
     assert patients == {f"{TOKEN}A", f"{TOKEN}B"}
 

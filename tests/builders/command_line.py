@@ -115,7 +115,7 @@ def read_outcome(code: int, stdout: str, stderr: str, output: Path) -> Outcome:
 
 
 def check_safe(outcome: Outcome, *, names_input: bool = False) -> None:
-    """No traceback, no patient data in texts or names, sentences for all reasons, a class only if assessed."""
+    """No traceback, no patient data in texts or names, sentences for all reasons, a class only if assessed."""  # noqa: E501
     said = outcome.stdout + outcome.stderr
     assert "Traceback" not in said
     assert outcome.code in {int(code) for code in ExitCode}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -47,6 +48,7 @@ class Oracle(nn.Module):
         self.detector.settings = DetectorSettings()
         self.classifier = nn.Module()
         self.classifier.transform = SliceTransform(DetectorSettings())
+        self.report = SimpleNamespace(name="oracle", note="")
         self.anchor = nn.Parameter(torch.zeros(1))
         self.report = EngineReport(name="torch", precision="float32", device="cpu", runtime="oracle")
 

@@ -9,7 +9,7 @@ from pydicom.dataset import Dataset
 from builders.dicom import Edit, make_ct_series
 from builders.oracle import SPACING, chest_with_lesions
 
-TOKEN = "ZZPHI"
+TOKEN = "ZZPHI"  # noqa: S105
 
 # One attribute of each kind that names a patient, a place, a person or holds free text (PS3.15 table E.1-1).
 _TEXTS = (
