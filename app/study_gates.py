@@ -65,8 +65,8 @@ class StudyGates:
             # The age itself is a patient's attribute and is not repeated.
             raise NotAssessableError(
                 "AGE_OUT_OF_RANGE",
-                f"The patient is younger than {self.minimum_age_years:g} years (minimum_age_years); the model "
-                "was made for adults.",
+                f"The patient is younger than {self.minimum_age_years:g} years (minimum_age_years); the model"
+                " was made for adults.",
             )
         return ()
 
