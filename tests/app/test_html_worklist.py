@@ -1,0 +1,14 @@
+from __future__ import annotations
+
+from builders.results import assessed, declined
+from covid_ct_mask_net.app.html_worklist import html_worklist
+from covid_ct_mask_net.errors import NotAssessableError
+
+
+def test_studies_stand_in_reading_order_and_lead_to_their_reports() -> None:
+    refused = declined(NotAssessableError("NOT_CHEST", "No <lung>."), 2)
+    text = html_worklist([assessed("routine", 1), refused, assessed("urgent", 3)])
+    places = [text.index(f'href="{number:012x}/report.html"') for number in (3, 1, 2)]
+    assert places == sorted(places)
+    assert "No &lt;lung&gt;. (NOT_CHEST)" in text
+    assert "never down" in text
