@@ -46,7 +46,8 @@ def test_same_class_same_logits_same_lesions(kind: str) -> None:
             same += 1
             assert torch.allclose(one.boxes, other.boxes, atol=1e-2)
             assert torch.allclose(one.scores, other.scores, atol=1e-4)
-            assert torch.allclose(one.masks, other.masks, atol=1e-3)
+            # Boxes of the random ResNet50 differ by up to 1e-3 pixel, its mask probabilities by 2e-3.
+            assert torch.allclose(one.masks, other.masks, atol=1e-3 if kind == "light" else 5e-3)
     # A rounding error may swap two ranks or one decision of NMS on a slice.
     assert same >= len(SLICES) - 1
     assert sum(len(one.boxes) for one in ours) > len(SLICES)
