@@ -33,8 +33,6 @@ class Limits:
         One file, or one frame of it, may take this long to read or decode (clock and processor).
     read_memory_bytes
         Memory of a process that reads files.
-    study_seconds
-        The work on one study may take this long; what is not done by then is not assessed.
     isolation
         Whether untrusted files are read in processes of their own; off for debugging only.
     lossy
@@ -56,6 +54,5 @@ class Limits:
     inflate_bytes: int = 128 * 1024**2
     read_seconds: int = 30
     read_memory_bytes: int = 2 * 1024**3
-    study_seconds: int = 900
     isolation: bool = True
     lossy: bool = False

@@ -1,4 +1,4 @@
-"""Rows 1 to 19 of the catalogue of bad inputs (docs/bad-inputs.md): files and folders.
+"""Rows 1 to 19 of the catalogue of bad inputs: files and folders.
 
 Requirements: REQ-REFUSE-1, REQ-REFUSE-2, REQ-PRIVACY-1, REQ-OUTPUT-1, REQ-LIMITS-1.
 """

@@ -1,4 +1,4 @@
-"""Rows 20 to 38 of the catalogue of bad inputs (docs/bad-inputs.md): series and geometry.
+"""Rows 20 to 38 of the catalogue of bad inputs: series and geometry.
 
 Requirements: REQ-GATE-1, REQ-GATE-2, REQ-REFUSE-1, REQ-PRIVACY-1.
 """

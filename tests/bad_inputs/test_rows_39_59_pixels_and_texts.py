@@ -1,4 +1,4 @@
-"""Rows 39 to 59 of the catalogue of bad inputs (docs/bad-inputs.md): values of pixels and attributes.
+"""Rows 39 to 59 of the catalogue of bad inputs: values of pixels and attributes.
 
 Requirements: REQ-GATE-1, REQ-GATE-3, REQ-SAME-1, REQ-PRIVACY-1, REQ-PRIVACY-2.
 """
