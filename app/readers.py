@@ -156,6 +156,10 @@ class _Reader:
         self._first = True
         # Threads of numerical libraries reserve address space, of which a reader has little.
         environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+        package = Path(__file__).resolve().parents[1]
+        if (package / "__init__.py").is_file():
+            # A package that is not installed, as in a MAP: the reader finds it where this process did.
+            environment["PYTHONPATH"] = str(package.parent)
         # The program is this interpreter, started without a shell.
         self._process = subprocess.Popen(  # noqa: S603
             [*command, json.dumps(dataclasses.asdict(limits))],
