@@ -26,7 +26,7 @@ results:
   OUT/<pseudonym>/gsps.dcm     outlines for display on the original images
   OUT/<pseudonym>/kos.dcm      selection of the images with the largest lesions
   OUT/<pseudonym>/pdf.dcm      one page as PDF, with --pdf
-  OUT/run.json                 timings, memory, software
+  OUT/run.json                 timings and memory (unless SOURCE_DATE_EPOCH is set), software
 """
 
 

@@ -8,6 +8,11 @@ from datetime import UTC, datetime
 from covid_ct_mask_net.errors import UsageError
 
 
+def is_fixed() -> bool:
+    """Return whether ``SOURCE_DATE_EPOCH`` asks for the same bytes in every run."""
+    return "SOURCE_DATE_EPOCH" in os.environ
+
+
 def now() -> datetime:
     """Return the current time in UTC, or the instant that ``SOURCE_DATE_EPOCH`` names.
 

@@ -63,6 +63,21 @@ def test_files_about_the_run(tmp_path: Path) -> None:
     assert record["files"]["accepted"] == 20
 
 
+def test_a_run_to_the_byte_holds_no_timings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1760000000")
+    make_ct_series(tmp_path / "in")
+    records = []
+    for name in ("first", "second"):
+        run = TriageRun.start([tmp_path / "in"], tmp_path / name)
+        run.finished(job_with(assessed()))
+        run.conclude()
+        records.append((tmp_path / name / "run.json").read_bytes())
+    assert records[0] == records[1]
+    record = json.loads(records[0])
+    assert list(Draft202012Validator(schema("run")).iter_errors(record)) == []
+    assert {"seconds", "peak_memory_mb"}.isdisjoint(record)
+
+
 def test_an_input_without_a_study_gets_a_result_that_says_why(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     run = TriageRun.start([tmp_path / "in"], tmp_path / "out")

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from covid_ct_mask_net.clock import now
+from covid_ct_mask_net.clock import is_fixed, now
 from covid_ct_mask_net.errors import UsageError
 
 
@@ -12,11 +12,13 @@ def test_the_time_is_utc_in_whole_seconds(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.delenv("SOURCE_DATE_EPOCH", raising=False)
     assert abs(now() - datetime.now(UTC)) < timedelta(seconds=5)
     assert now().microsecond == 0
+    assert not is_fixed()
 
 
 def test_source_date_epoch_stops_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
     assert now().isoformat() == "2023-11-14T22:13:20+00:00"
+    assert is_fixed()
 
 
 @pytest.mark.parametrize("value", ["", "yesterday", "1.5", "9" * 30])
