@@ -21,6 +21,8 @@ def answer(result: StudyResult) -> list[str]:
         f"Priority: {triage.priority.value}, because {triage.priority_rule}.",
         f"{triage.positive_slices} of {triage.assessed_slices} assessed slices are not of class Control.",
     ]
+    if result.sampling is not None and result.sampling.skipped_slices:
+        lines.append(result.sampling.sentence)
     if result.involvement is not None:
         total, sides = result.involvement.total, result.involvement.sides
         each = ", ".join(f"{side.value} {sides[side].percent:.1f} %" for side in Side if side in sides)

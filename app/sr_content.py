@@ -154,6 +154,8 @@ class ReportContent:
             f"Priority: {triage.priority.value}, because {triage.priority_rule}.",
             f"{triage.positive_slices} of {triage.assessed_slices} assessed slices are not of class Control.",
         ]
+        if self._sampled:
+            texts.append(self._sampling_text())
         if triage.negative:
             texts.append("No lesion was found and the class is Control.")
         listed = {lesion.number for lesion in self._listed_lesions()}
@@ -161,6 +163,14 @@ class ReportContent:
         if left_out:
             texts.append(f"{left_out} further lesions are not listed one by one.")
         return texts
+
+    @property
+    def _sampled(self) -> bool:
+        """Whether slices with lung were left out: volumes are then estimates, and have no method code."""
+        return self.result.sampling is not None and self.result.sampling.skipped_slices > 0
+
+    def _sampling_text(self) -> str:
+        return "" if self.result.sampling is None else self.result.sampling.sentence
 
     def _remarks(self) -> list[str]:
         warnings = [f"Warning: {warning.code}. {warning.sentence}" for warning in self.result.warnings]
@@ -222,7 +232,10 @@ class ReportContent:
             finding_type=codes.LESION_CODES[segment.lesion_class],
             finding_sites=[sr.FindingSite(codes.LUNG)],
             algorithm_id=_algorithm(self.result.model),
-            measurements=[
+            # Of slices that were left out nothing is segmented: the sum of voxels is not the lesions' volume.
+            measurements=None
+            if self._sampled
+            else [
                 _measurement(codes.VOLUME, segment.volume_ml, codes.MILLILITRE, method=codes.VOLUME_METHOD)
             ],
         )
@@ -246,7 +259,12 @@ class ReportContent:
         return sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
             referenced_regions=[_region(o, index) for o in outlines for index in range(len(o.polygons))],
             measurements=[
-                _measurement(codes.VOLUME, lesion.volume_ml, codes.MILLILITRE, method=codes.VOLUME_METHOD),
+                _measurement(
+                    codes.VOLUME,
+                    lesion.volume_ml,
+                    codes.MILLILITRE,
+                    method=None if self._sampled else codes.VOLUME_METHOD,
+                ),
                 _measurement(codes.CERTAINTY_OF_FINDING, 100 * lesion.certainty, codes.PERCENT),
                 _measurement(codes.ATTENUATION, lesion.mean_hu, codes.HOUNSFIELD, derivation=codes.MEAN),
             ],

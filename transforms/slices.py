@@ -9,10 +9,11 @@ import numpy as np
 import torch
 from monai.transforms import Transform
 
-from covid_ct_mask_net.declining import SLICE_CROP, SLICE_INDICES, SLICES
+from covid_ct_mask_net.declining import SLICE_CROP, SLICE_INDICES, SLICE_SAMPLING, SLICES
 from covid_ct_mask_net.errors import NotAssessableError, UsageError
 from covid_ct_mask_net.geometry import voxel_spacing
 from covid_ct_mask_net.slice_crop import Crop, SliceCrop, lung_box
+from covid_ct_mask_net.slice_sampling import SliceMode, SlicePlan
 
 
 class ExtractLungSlicesd(Transform):
@@ -21,7 +22,8 @@ class ExtractLungSlicesd(Transform):
     Adds ``slices``, float32 (N, 1, H, W), in radiological display orientation (rows run to posterior,
     columns to the patient's left), and ``slice_indices``, int64 (N,), where they lie along the third axis,
     inferior to superior. Values stay HU. ``slice_crop`` (`SliceCrop`) says which part of the slices they
-    are: all, or one box around the lungs of the volume.
+    are: all, or one box around the lungs of the volume. ``slice_sampling`` (`SliceSampling`) says which lung
+    slices these are and in which order they are read.
 
     Parameters
     ----------
@@ -34,6 +36,10 @@ class ExtractLungSlicesd(Transform):
         that were trained on crops too keep their accuracy on them.
     margin_mm : float
         What the box leaves around the lungs: the pleura belongs to what is read.
+    sampling : str
+        Which lung slices are read: ``all``, ``adaptive``, ``adaptive=MM`` or ``every=MM``; see `SlicePlan`.
+    coarse_mm : float
+        Adaptive reading covers the lungs at least this densely.
 
     Raises
     ------
@@ -48,6 +54,8 @@ class ExtractLungSlicesd(Transform):
         least_area_mm2: float = 500.0,
         crop: str = Crop.NONE,
         margin_mm: float = 10.0,
+        sampling: str = SliceMode.ALL,
+        coarse_mm: float = 10.0,
     ) -> None:
         if crop not in list(Crop):
             raise UsageError("SETTING", f"crop is {crop!r}, but must be {' or '.join(Crop)}.")
@@ -56,9 +64,10 @@ class ExtractLungSlicesd(Transform):
         self.least_area_mm2 = least_area_mm2
         self.crop = Crop(crop)
         self.margin_mm = margin_mm
+        self.plan = SlicePlan.parse(sampling, coarse_mm)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return the data with ``slices``, ``slice_indices`` and ``slice_crop``."""
+        """Return the data with ``slices``, ``slice_indices``, ``slice_crop`` and ``slice_sampling``."""
         volume = data[self.image_key]
         lungs = torch.as_tensor(data[self.mask_key])[0]
         spacing = voxel_spacing(np.asarray(volume.affine, dtype=np.float64))
@@ -68,6 +77,8 @@ class ExtractLungSlicesd(Transform):
             raise NotAssessableError(
                 "NOT_CHEST", f"No slice has {self.least_area_mm2:.0f} mm2 of lung; a chest CT is expected."
             )
+        sampling = self.plan.sample(indices.tolist(), spacing[2])
+        indices = torch.tensor(sorted(sampling.order), dtype=torch.int64)
         image = torch.as_tensor(volume)[0].permute(2, 1, 0)
         box = self._box(lungs, spacing)
         rows, columns = slice(box.top, box.top + box.height), slice(box.left, box.left + box.width)
@@ -77,6 +88,7 @@ class ExtractLungSlicesd(Transform):
             SLICES: slices.as_subclass(torch.Tensor),
             SLICE_INDICES: indices,
             SLICE_CROP: box,
+            SLICE_SAMPLING: sampling,
         }
 
     def _box(self, lungs: torch.Tensor, spacing: tuple[float, float, float]) -> SliceCrop:

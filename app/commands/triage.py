@@ -9,6 +9,7 @@ from pathlib import Path
 
 from covid_ct_mask_net import RESEARCH_NOTICE
 from covid_ct_mask_net.errors import ExitCode
+from covid_ct_mask_net.slice_sampling import SlicePlan
 
 _EXAMPLES = """\
 examples:
@@ -59,6 +60,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         choices=["auto", "torch", "exact", "fast"],
         help="how the networks are computed: exact (float32, OpenVINO), fast (bfloat16 or int8), torch (the "
         "reference); auto, the default, is torch on a GPU and exact on a CPU",
+    )
+    parser.add_argument(
+        "--slices",
+        metavar="WHICH",
+        help="lung slices to read: all (default); adaptive: from coarse to fine, until the others can no "
+        "longer change class, probabilities and priority; every=MM or adaptive=MM: one in each MM "
+        "millimetres. What was left out is said in the results",
     )
     _add_report_switches(parser)
     parser.add_argument("--quiet", action="store_true", help="no progress bars and no table")
@@ -176,4 +184,6 @@ def _settings(arguments: argparse.Namespace) -> dict[str, str]:
         settings["device"] = arguments.device
     if arguments.engine is not None:
         settings["engine"] = arguments.engine
+    if arguments.slices is not None:
+        settings["slices"] = SlicePlan.parse(arguments.slices).text
     return settings

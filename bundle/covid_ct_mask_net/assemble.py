@@ -75,6 +75,7 @@ def assessed(source: Source, outcome: TriageOutcome, model: ModelReport) -> Stud
         lesions=outcome.lesions,
         involvement=outcome.involvement,
         triage=outcome.triage,
+        sampling=outcome.sampling,
     )
 
 

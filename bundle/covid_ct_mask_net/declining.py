@@ -24,6 +24,7 @@ DECLINED = "declined"
 SLICES = "slices"
 SLICE_INDICES = "slice_indices"
 SLICE_CROP = "slice_crop"
+SLICE_SAMPLING = "slice_sampling"
 
 Declinable = NotAssessableError | RefusedInputError
 

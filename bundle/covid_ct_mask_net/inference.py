@@ -13,12 +13,13 @@ from torch import Tensor
 from torch.nn import functional
 from torchvision.models.detection.roi_heads import expand_boxes, expand_masks
 
-from covid_ct_mask_net.declining import SLICE_CROP, SLICE_INDICES, SLICES
+from covid_ct_mask_net.declining import SLICE_CROP, SLICE_INDICES, SLICE_SAMPLING, SLICES
 from covid_ct_mask_net.errors import NotAssessableError, UsageError
 from covid_ct_mask_net.evidence import LesionInstance, SliceEvidence
 from covid_ct_mask_net.labels import LesionClass, MaskType
 from covid_ct_mask_net.networks.slice_model import SliceModel, SliceOutput
 from covid_ct_mask_net.slice_crop import SliceCrop
+from covid_ct_mask_net.slice_sampling import SliceSampling
 
 _DETECTOR_LABELS = {
     MaskType.BOTH: {1: LesionClass.GROUND_GLASS_OPACITY, 2: LesionClass.CONSOLIDATION},
@@ -36,14 +37,23 @@ class SliceInferer(Inferer):
         Slices handed to the model at a time; bounds memory and never changes the result.
     mask_threshold : float
         Mask probability from which on a pixel belongs to a lesion; above it, strictly.
+    settled : callable, optional
+        Told the evidence so far in reading order; where the sampling allows it, reading ends once this says
+        that the answer cannot change (`VolumeTriage.settled`).
     """
 
-    def __init__(self, batch_size: int, mask_threshold: float) -> None:
+    def __init__(
+        self,
+        batch_size: int,
+        mask_threshold: float,
+        settled: Callable[[Sequence[SliceEvidence]], bool] | None = None,
+    ) -> None:
         super().__init__()
         if batch_size < 1:
             raise UsageError("BATCH_SIZE", f"The batch size is {batch_size}, but must be at least 1.")
         self.batch_size = batch_size
         self.mask_threshold = mask_threshold
+        self.settled = settled
 
     def __call__(  # type: ignore[override]
         self,
@@ -52,8 +62,9 @@ class SliceInferer(Inferer):
         slice_indices: Sequence[int],
         progress: Callable[[int], object] | None = None,
         crop: SliceCrop | None = None,
+        sampling: SliceSampling | None = None,
     ) -> list[SliceEvidence]:
-        """Return the evidence of each slice, in order.
+        """Return the evidence of each slice that was read, in the order of the inputs.
 
         Parameters
         ----------
@@ -68,6 +79,9 @@ class SliceInferer(Inferer):
         crop : SliceCrop, optional
             Where the inputs lie in their slices. They are resized as whole slices are, and the evidence is
             given in pixels of the whole slice.
+        sampling : SliceSampling, optional
+            In which order the slices are read and whether reading may stop. Where it stops does not depend on
+            the batch size.
 
         Raises
         ------
@@ -78,15 +92,23 @@ class SliceInferer(Inferer):
         device = next(network.parameters()).device
         place = crop or SliceCrop(0, 0, *inputs.shape[-2:], *inputs.shape[-2:])
         scale = network.classifier.transform.scale_of(place.full_height, place.full_width)
-        evidence: list[SliceEvidence] = []
-        for start in range(0, len(inputs), self.batch_size):
-            batch = inputs[start : start + self.batch_size]
-            outputs = network(torch.as_tensor(batch).to(device), [scale] * len(batch))
-            for index, output in zip(slice_indices[start : start + len(batch)], outputs, strict=True):
-                evidence.append(self._evidence(int(index), output, place, labels))
+        indices = [int(index) for index in slice_indices]
+        order = _reading_order(indices, sampling)
+        settled = self.settled if sampling is not None and sampling.may_stop else None
+        first_pass = len(order) if sampling is None else sampling.first_pass
+        read: list[SliceEvidence] = []
+        for start in range(0, len(order), self.batch_size):
+            places = order[start : start + self.batch_size]
+            batch = torch.as_tensor(inputs[places]).to(device)
+            outputs = network(batch, [scale] * len(places))
+            for at, output in zip(places, outputs, strict=True):
+                read.append(self._evidence(indices[at], output, place, labels))
+                if settled is not None and len(read) >= first_pass and settled(read):
+                    # Computed with the batch, but not read: the answer must not depend on its size.
+                    return sorted(read, key=lambda one: one.slice_index)
             if progress is not None:
-                progress(len(batch))
-        return evidence
+                progress(len(places))
+        return read if sampling is None else sorted(read, key=lambda one: one.slice_index)
 
     def _evidence(
         self, index: int, output: SliceOutput, place: SliceCrop, labels: Mapping[int, LesionClass]
@@ -108,6 +130,14 @@ class SliceInferer(Inferer):
         first, second, third = logits.tolist()
         p_first, p_second, p_third = torch.softmax(logits, 0).tolist()
         return SliceEvidence(index, (first, second, third), (p_first, p_second, p_third), tuple(instances))
+
+
+def _reading_order(indices: list[int], sampling: SliceSampling | None) -> list[int]:
+    """Return the places of the inputs in the order in which they are read."""
+    if sampling is None:
+        return list(range(len(indices)))
+    place = {index: place for place, index in enumerate(indices)}
+    return [place[index] for index in sampling.order]
 
 
 def crop_masks(
@@ -153,7 +183,8 @@ def prepare_volume(
     """
     del device, non_blocking
     indices = [int(i) for i in batch[SLICE_INDICES]]
-    return batch[SLICES], None, (indices,), {"crop": batch.get(SLICE_CROP)}
+    given = {"crop": batch.get(SLICE_CROP), "sampling": batch.get(SLICE_SAMPLING)}
+    return batch[SLICES], None, (indices,), given
 
 
 def single_volume(batch: Sequence[Any]) -> Any:

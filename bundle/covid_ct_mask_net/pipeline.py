@@ -20,6 +20,7 @@ from covid_ct_mask_net.declining import (
     DECLINED,
     SLICE_CROP,
     SLICE_INDICES,
+    SLICE_SAMPLING,
     SLICES,
     DecliningCompose,
     declined,
@@ -70,7 +71,9 @@ class VolumePipeline:
             return dict(data)
         indices = [int(index) for index in data[SLICE_INDICES]]
         try:
-            evidence = self.inferer(data[SLICES], self.network, indices, progress, data.get(SLICE_CROP))
+            evidence = self.inferer(
+                data[SLICES], self.network, indices, progress, data.get(SLICE_CROP), data.get(SLICE_SAMPLING)
+            )
         except NotAssessableError as error:
             return {**data, DECLINED: error}
         return {**data, "pred": evidence}

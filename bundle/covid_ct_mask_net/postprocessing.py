@@ -15,7 +15,7 @@ from monai.data import MetaTensor
 from monai.transforms import Transform
 
 from covid_ct_mask_net import assemble
-from covid_ct_mask_net.declining import DECLINED, declined
+from covid_ct_mask_net.declining import DECLINED, SLICE_SAMPLING, declined
 from covid_ct_mask_net.errors import NotAssessableError, RefusedInputError, UsageError
 from covid_ct_mask_net.geometry import CanonicalGrid, voxel_spacing
 from covid_ct_mask_net.identifiers import pseudonym
@@ -99,6 +99,7 @@ class TriageVolumed(Transform):
                 data[self.evidence_key],
                 str(data["source_key"]),
                 self.model,
+                data.get(SLICE_SAMPLING),
             )
         except NotAssessableError as error:
             return {**data, DECLINED: error}

@@ -156,6 +156,36 @@ class TriageReport:
 
 
 @dataclass(frozen=True)
+class SamplingReport:
+    """Which lung slices the networks read, and which they left out.
+
+    Attributes
+    ----------
+    mode
+        ``all``, ``adaptive`` or ``every``.
+    step_mm
+        Slices closer together were left out; 0 for none.
+    lung_slices, read_slices, skipped_slices
+        Numbers of slices.
+    largest_gap_mm
+        Between neighbouring slices that were read.
+    stopped_early
+        Whether reading ended because the answer could not change any more.
+    sentence
+        The same in words.
+    """
+
+    mode: str
+    step_mm: float
+    lung_slices: int
+    read_slices: int
+    skipped_slices: int
+    largest_gap_mm: float
+    stopped_early: bool
+    sentence: str
+
+
+@dataclass(frozen=True)
 class EngineReport:
     """How the networks were computed, for the result and the record of the run.
 
@@ -209,6 +239,7 @@ class StudyResult:
     lesions: tuple[LesionReport, ...] = ()
     involvement: Involvement | None = None
     triage: TriageReport | None = None
+    sampling: SamplingReport | None = None
     model: ModelReport | None = None
     software: Mapping[str, str] = field(default_factory=dict)
     created: str = ""

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import dataclasses
+
 from builders.results import assessed, declined
 from covid_ct_mask_net.app.sentences import LESION_HEADINGS, answer, lesion_rows
 from covid_ct_mask_net.errors import NotAssessableError
+from covid_ct_mask_net.slice_sampling import SlicePlan
 
 
 def test_the_answer_comes_first() -> None:
@@ -24,3 +27,12 @@ def test_lesions_as_a_table() -> None:
     assert headings == LESION_HEADINGS
     assert len(row) == len(headings)
     assert row[:4] == ("1", "Ground-glass opacity", "right lung, middle third", "5 to 6")
+
+
+def test_slices_left_out_are_said() -> None:
+    sampling = SlicePlan.parse("every=10").sample(range(4, 10), 5.0).report((4, 6, 8))
+    result = dataclasses.replace(assessed(), sampling=sampling)
+    assert sampling.sentence in answer(result)
+    assert "3 of 6 lung slices were read" in sampling.sentence
+    everything = SlicePlan.parse("all").sample(range(4, 10), 5.0).report(range(4, 10))
+    assert answer(dataclasses.replace(assessed(), sampling=everything)) == answer(assessed())

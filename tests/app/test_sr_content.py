@@ -1,10 +1,16 @@
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from pydicom.dataset import Dataset
 
 from builders.result_set import made
 from covid_ct_mask_net import RESEARCH_NOTICE
+from covid_ct_mask_net.app.segmentation import Segment, Segmentation
+from covid_ct_mask_net.app.sr_content import ReportContent, ReportLimits
+from covid_ct_mask_net.labels import LesionClass
+from covid_ct_mask_net.slice_sampling import SlicePlan
 
 
 def items(item: Dataset) -> list[Dataset]:
@@ -54,3 +60,25 @@ def test_a_negative_study_is_said_to_be_negative() -> None:
 
 def test_every_report_says_for_what_it_is() -> None:
     assert RESEARCH_NOTICE in [value(i) for i in by_name("Comment")]
+
+
+def test_a_report_on_some_slices_says_so_and_gives_no_method_for_its_estimates() -> None:
+    one = made()
+    sampling = SlicePlan.parse("every=10").sample(range(20), 5.0).report(range(0, 20, 2))
+    limits = ReportLimits()
+    for sampled in (False, True):
+        result = dataclasses.replace(one.result, sampling=sampling if sampled else None)
+        segment = Segment(1, LesionClass.GROUND_GLASS_OPACITY, "All", "1.2.3", 4.0)
+        segmentation = Segmentation(one.read("seg.dcm"), (segment,), "1.2.3.4")
+        content = ReportContent(result, (), one.images, one.objects.uids, limits, segmentation)
+        found = items(content.build()[0])
+        texts = [str(item.TextValue) for item in found if "TextValue" in item]
+        assert (sampling.sentence in texts) == sampled
+        names = [i.ConceptNameCodeSequence[0].CodeMeaning for i in found if "ConceptNameCodeSequence" in i]
+        assert ("Measurement Method" in names) != sampled
+        volumes = [
+            float(value(i))
+            for i in found
+            if i.ValueType == "NUM" and i.ConceptNameCodeSequence[0].CodeMeaning == "Volume"
+        ]
+        assert (4.0 in volumes) != sampled, "the sum of the voxels of the segmentation"

@@ -17,6 +17,7 @@ from covid_ct_mask_net.inference import SliceInferer, crop_masks, prepare_volume
 from covid_ct_mask_net.labels import LesionClass
 from covid_ct_mask_net.networks.slice_model import SliceModel
 from covid_ct_mask_net.slice_crop import SliceCrop
+from covid_ct_mask_net.slice_sampling import SlicePlan
 
 SLICES = torch.stack(random_slices(*[(70, 90)] * 5))
 INDICES = [3, 4, 5, 8, 9]
@@ -147,7 +148,7 @@ def test_volumes_are_taken_apart_for_monai() -> None:
     assert slices is SLICES
     assert target is None
     assert arguments == (INDICES,)
-    assert named == {"crop": None}
+    assert named == {"crop": None, "sampling": None}
 
 
 def test_evidence_of_a_crop_lies_where_the_crop_lies(model: SliceModel) -> None:
@@ -176,3 +177,28 @@ def test_the_whole_slice_is_a_crop_too(model: SliceModel) -> None:
     whole = inferer(SLICES[:1], model, [3])
     as_crop = inferer(SLICES[:1], model, [3], crop=SliceCrop(0, 0, 70, 90, 70, 90))
     assert _same(whole[0], as_crop[0])
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 5, 8])
+def test_reading_stops_at_the_same_slice_in_any_batch(model: SliceModel, batch_size: int) -> None:
+    sampling = SlicePlan.parse("adaptive").sample(INDICES, 5.0)
+    assert sampling.order[: sampling.first_pass] == (4, 8)
+    told: list[list[int]] = []
+
+    def settled(read: Sequence[SliceEvidence]) -> bool:
+        told.append([one.slice_index for one in read])
+        return len(read) == 3
+
+    inferer = SliceInferer(batch_size, 0.5, settled)
+    read = inferer(SLICES, model, INDICES, sampling=sampling)
+    assert told == [[4, 8], [4, 8, 3]], "not before the first pass is done"
+    assert [one.slice_index for one in read] == [3, 4, 8]
+    whole = SliceInferer(8, 0.5)(SLICES, model, INDICES)
+    assert all(_same(one, next(w for w in whole if w.slice_index == one.slice_index)) for one in read)
+
+
+def test_only_adaptive_reading_stops(model: SliceModel) -> None:
+    inferer = SliceInferer(2, 0.5, settled=lambda _: True)
+    sampling = SlicePlan.parse("all").sample(INDICES, 5.0)
+    assert [one.slice_index for one in inferer(SLICES, model, INDICES, sampling=sampling)] == INDICES
+    assert [one.slice_index for one in inferer(SLICES, model, INDICES)] == INDICES

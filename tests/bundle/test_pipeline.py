@@ -148,3 +148,25 @@ def test_half_a_model_cannot_triage() -> None:
         slice_model(half, 0.5, torch.device("cpu"))
     with pytest.raises(UntrustedModelError):
         detector_network(half, use_list_output=False)
+
+
+def _sure_of_covid(sampling: str) -> VolumePipeline:
+    """The pipeline with a head S that says COVID-19, whatever it is shown."""
+    pipeline = load_pipeline(bundle_root(), {**SMALL, "slices": sampling, "coarse_mm": 20})
+    with torch.no_grad():
+        pipeline.network.classifier.s.fc3.weight.mul_(0.01)
+        pipeline.network.classifier.s.fc3.bias.copy_(torch.tensor([0.0, 0.0, 30.0]))
+    return pipeline
+
+
+def test_adaptive_reading_stops_where_the_answer_is_known() -> None:
+    outcomes = {}
+    for sampling in ("all", "adaptive"):
+        pipeline = _sure_of_covid(sampling)
+        outcomes[sampling] = pipeline.assess(pipeline.infer(pipeline.prepare(_data())))["outcome"]
+    whole, early = outcomes["all"], outcomes["adaptive"]
+    assert whole.sampling.skipped_slices == 0
+    assert early.sampling.stopped_early
+    assert early.sampling.read_slices == len(early.slices) < len(whole.slices)
+    for name in ("predicted_class", "probabilities", "priority", "priority_rule", "negative"):
+        assert getattr(early.triage, name) == getattr(whole.triage, name)

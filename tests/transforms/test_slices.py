@@ -94,3 +94,18 @@ def test_slices_may_be_cropped_to_the_lungs_and_say_so() -> None:
 def test_unknown_crops_are_refused() -> None:
     with pytest.raises(UsageError, match="none or lungs"):
         ExtractLungSlicesd(crop="heart")
+
+
+def test_only_slices_that_may_be_read_are_cut_out() -> None:
+    """Slices lie 5 mm apart."""
+    data = _data(12, 12, 0, 12, 12)
+    out = ExtractLungSlicesd(least_area_mm2=1.0, sampling="every=10")(data)
+    assert out["slice_indices"].tolist() == [0, 3]
+    assert len(out["slices"]) == 2
+    assert out["slices"][1, 0, 0, 0] == 300
+    assert out["slice_sampling"].lung_slices == (0, 1, 3, 4)
+    whole = ExtractLungSlicesd(least_area_mm2=1.0)(data)
+    assert whole["slice_indices"].tolist() == [0, 1, 3, 4]
+    assert not whole["slice_sampling"].may_stop
+    with pytest.raises(UsageError, match="slices is 'some'"):
+        ExtractLungSlicesd(sampling="some")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,7 +14,12 @@ from covid_ct_mask_net.triage.label_map import slices_first
 from covid_ct_mask_net.triage.regions import SIDE_VALUES, LungRegions
 
 
-def measure_involvement(regions: LungRegions, lesions: NDArray[np.uint8], grid: CanonicalGrid) -> Involvement:
+def measure_involvement(
+    regions: LungRegions,
+    lesions: NDArray[np.uint8],
+    grid: CanonicalGrid,
+    weights: Mapping[int, int] | None = None,
+) -> Involvement:
     """Return lung and lesion volumes.
 
     Lesion voxels count as lung: consolidation is lung tissue, whether or not the lung mask reached it.
@@ -25,6 +32,8 @@ def measure_involvement(regions: LungRegions, lesions: NDArray[np.uint8], grid: 
         uint8 [X, Y, Z]: 1 ground-glass opacity, 2 consolidation, of accepted lesions.
     grid : CanonicalGrid
         Of the volume.
+    weights : mapping, optional
+        How many slices the lesions of a slice stand for; 1 where not named. Lungs are known on all slices.
     """
     voxel_ml = voxel_volume_ml(grid.affine)
     # A copy: lesions are given their side in it.
@@ -38,6 +47,11 @@ def measure_involvement(regions: LungRegions, lesions: NDArray[np.uint8], grid: 
             for side, lesion in zip(sides, classes, strict=True)
         ]
     ).reshape(-1, 3, 3)
+    for index, weight in (weights or {}).items():
+        # Lung that lesions take on the slices this one stands for, as far as there is any.
+        seen = counts[index, :, 1:].copy()
+        counts[index, :, 1:] *= weight
+        counts[index, :, 0] -= (weight - 1) * seen.sum(axis=1)
     return Involvement(
         total=_region(counts[:, 1:].sum(axis=(0, 1)), voxel_ml),
         sides={side: _region(counts[:, value].sum(axis=0), voxel_ml) for side, value in SIDE_VALUES.items()},
@@ -64,5 +78,5 @@ def _region(counts: NDArray[np.int64], voxel_ml: float) -> RegionInvolvement:
         ground_glass_opacity_ml=round(opacity, 3),
         consolidation_ml=round(consolidation, 3),
         lesion_ml=round(lesion, 3),
-        percent=round(100.0 * lesion / lung, 3) if lung else 0.0,
+        percent=min(round(100.0 * lesion / lung, 3), 100.0) if lung else 0.0,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -107,13 +107,27 @@ def accepted_instances(
 
 
 def link(
-    instances: Iterable[LesionInstance], grid: CanonicalGrid, rules: LesionRules
+    instances: Iterable[LesionInstance],
+    grid: CanonicalGrid,
+    rules: LesionRules,
+    weights: Mapping[int, int] | None = None,
+    following: Mapping[int, int] | None = None,
 ) -> tuple[LinkedLesion, ...]:
     """Join instances into lesions, largest volume first.
 
     Two instances of one class belong together if they overlap on one slice or on slices at most
     ``bridge_mm`` apart (neighbouring slices always count), directly or through others. The outcome does not
     depend on the order of the instances.
+
+    Parameters
+    ----------
+    instances : iterable of LesionInstance
+    grid : CanonicalGrid
+    rules : LesionRules
+    weights : mapping, optional
+        How many slices each slice stands for in the volume of lesions; 1 where not named.
+    following : mapping, optional
+        The next slice that was read above a slice, where slices between them were left out.
     """
     ordered = sorted(instances, key=_position)
     spacing = voxel_spacing(grid.affine)
@@ -126,8 +140,8 @@ def link(
         (first, second)
         for index, numbers in by_slice.items()
         for first in numbers
-        for step in range(reach + 1)
-        for second in by_slice.get(index + step, ())
+        for other in _partners(index, reach, following or {})
+        for second in by_slice.get(other, ())
         if second > first and _together(ordered[first], ordered[second], rules.link_share)
     ]
     if not ordered:
@@ -140,7 +154,7 @@ def link(
         members[number].append(instance)
     lesions = [LinkedLesion(group[0].lesion_class, tuple(group)) for group in members]
     voxel_ml = voxel_volume_ml(grid.affine)
-    volumes = [lesion_voxel_count(lesion) * voxel_ml for lesion in lesions]
+    volumes = [lesion_voxel_count(lesion, weights) * voxel_ml for lesion in lesions]
     ranked = sorted(
         zip(volumes, lesions, strict=True), key=lambda item: (-item[0], _position(item[1].instances[0]))
     )
@@ -175,9 +189,17 @@ def lesion_voxels(lesion: LinkedLesion) -> NDArray[np.int64]:
     return np.concatenate(voxels)
 
 
-def lesion_voxel_count(lesion: LinkedLesion) -> int:
-    """Return the number of voxels of a lesion, each counted once."""
-    return sum(int(mask.sum()) for _, mask in slice_masks(lesion).values())
+def lesion_voxel_count(lesion: LinkedLesion, weights: Mapping[int, int] | None = None) -> int:
+    """Return the number of voxels of a lesion, each counted once, or by the weight of its slice."""
+    of = weights or {}
+    return sum(int(mask.sum()) * of.get(index, 1) for index, (_, mask) in slice_masks(lesion).items())
+
+
+def _partners(index: int, reach: int, following: Mapping[int, int]) -> list[int]:
+    """Return the slices whose instances may belong to the lesions of a slice, itself and above."""
+    near = list(range(index, index + reach + 1))
+    above = following.get(index, index)
+    return near if above <= index + reach else [*near, above]
 
 
 def _in_lung(

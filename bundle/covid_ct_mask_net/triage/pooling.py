@@ -1,7 +1,7 @@
 """From the class probabilities of slices to those of the volume, by a rule named in the configuration.
 
 Every rule takes probabilities (n, 3) in the order Control, Common Pneumonia, COVID-19 and gives (3,) that lie
-in [0, 1] and sum to 1. None depends on the order of the slices.
+in [0, 1] and sum to 1. Slices come in reading order (`slice_sampling`), which matters to capped rules.
 """
 
 from __future__ import annotations
@@ -29,6 +29,11 @@ class PoolingRule(ABC):
     @abstractmethod
     def describe(self) -> str:
         """Return the rule in words."""
+
+    def settled(self, slices: Probabilities) -> bool:
+        """Tell whether no slice that is read after these can change the answer, whatever it shows."""
+        del slices
+        return False
 
 
 class Mean(PoolingRule):
@@ -79,6 +84,45 @@ class Max(TopKMean):
         return "class probabilities of the lung slice least like Control"
 
 
+class CappedTopKMean(TopKMean):
+    """Mean over the k slices least like Control, where all that are sure enough of disease count alike.
+
+    Of slices whose 1 - P(Control) reaches the ceiling, those come first that are read first; reading goes
+    from coarse to fine, so they are spread over the lungs. Once k of them are read, no other slice can take
+    their place: the answer is known exactly without the rest.
+
+    Parameters
+    ----------
+    k : int
+        Number of slices; all of them where the volume has fewer.
+    ceiling : float
+        1 - P(Control) from which on slices count alike.
+    """
+
+    def __init__(self, k: int, ceiling: float = 0.9) -> None:
+        super().__init__(k)
+        if not 0.0 < ceiling < 1.0:
+            raise UsageError("SETTING", f"ceiling is {ceiling}, but must lie between 0 and 1.")
+        self.ceiling = ceiling
+
+    def __call__(self, slices: Probabilities) -> Probabilities:
+        """See the class."""
+        control = np.maximum(slices[:, SliceClass.CONTROL], 1.0 - self.ceiling)
+        return _normalised(slices[np.argsort(control, kind="stable")[: self.k]].mean(axis=0))
+
+    def describe(self) -> str:
+        """See the class."""
+        return (
+            f"mean of the class probabilities of the {self.k} lung slices least like Control; slices with a "
+            f"probability of disease from {self.ceiling:g} on count alike, those read first are taken"
+        )
+
+    def settled(self, slices: Probabilities) -> bool:
+        """See the class."""
+        sure = np.count_nonzero(slices[:, SliceClass.CONTROL] <= 1.0 - self.ceiling)
+        return bool(sure >= self.k)
+
+
 class NoisyOr(PoolingRule):
     """Disease unless every slice says Control: P(Control) = prod_i p_i,Control; the rest by mean share.
 
@@ -115,6 +159,7 @@ class SharePositive(PoolingRule):
 _RULES = {
     "mean": Mean,
     "top_k_mean": TopKMean,
+    "capped_top_k_mean": CappedTopKMean,
     "max": Max,
     "noisy_or": NoisyOr,
     "share_positive": SharePositive,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,15 +18,18 @@ from covid_ct_mask_net.results import (
     Involvement,
     LesionReport,
     ModelReport,
+    SamplingReport,
     SliceReport,
     TriageReport,
 )
+from covid_ct_mask_net.slice_sampling import SliceSampling, slice_weights
 from covid_ct_mask_net.triage.involvement import measure_involvement
 from covid_ct_mask_net.triage.label_map import label_map
 from covid_ct_mask_net.triage.lesions import (
     LesionRules,
     LinkedLesion,
     accepted_instances,
+    lesion_voxel_count,
     lesion_voxels,
     link,
 )
@@ -42,7 +45,7 @@ class TriageOutcome:
     """What the triage found, for the result and for the reports.
 
     ``lesions`` and ``linked`` go in pairs; ``label_map`` is uint8 [X, Y, Z] with 1 ground-glass opacity and
-    2 consolidation of these lesions.
+    2 consolidation of these lesions. ``sampling`` is None where nothing is known of slices left out.
     """
 
     triage: TriageReport
@@ -51,6 +54,7 @@ class TriageOutcome:
     involvement: Involvement
     slices: tuple[SliceReport, ...]
     label_map: NDArray[np.uint8]
+    sampling: SamplingReport | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +94,7 @@ class VolumeTriage:
         evidence: Sequence[SliceEvidence],
         source_key: str,
         model: ModelReport,
+        sampling: SliceSampling | None = None,
     ) -> TriageOutcome:
         """Return the triage of a volume.
 
@@ -107,6 +112,8 @@ class VolumeTriage:
             What lesion tracking UIDs derive from, with the model.
         model : ModelReport
             The model that gave the evidence.
+        sampling : SliceSampling, optional
+            Which slices could have been read; all of the evidence's if not given.
 
         Raises
         ------
@@ -117,12 +124,17 @@ class VolumeTriage:
             raise NotAssessableError("NO_EVIDENCE", "No slice of the volume was assessed.")
         evidence = sorted(evidence, key=lambda e: e.slice_index)
         probabilities = _softmax(np.array([e.logits for e in evidence]) / self.temperature)
-        pooled = self._pool(probabilities)
-        linked = link(accepted_instances(evidence, lungs, grid, self.lesion_rules), grid, self.lesion_rules)
+        read = [e.slice_index for e in evidence]
+        pooled = self._pool(probabilities[_reading_order(read, sampling)])
+        weights = slice_weights(sampling, read)
+        linked = link(
+            accepted_instances(evidence, lungs, grid, self.lesion_rules), grid, self.lesion_rules, weights,
+            {} if sampling is None else sampling.following(read),
+        )  # fmt: skip
         kept = [instance for lesion in linked for instance in lesion.instances]
         labels = label_map(kept, lungs.shape)
         regions = LungRegions(lungs)
-        involvement = measure_involvement(regions, labels, grid)
+        involvement = measure_involvement(regions, labels, grid, weights)
         predicted = SliceClass(int(np.argmax(pooled)))
         priority, rule = prioritise(pooled, involvement.total.percent, self.priority_rules)
         triage = TriageReport(
@@ -137,12 +149,30 @@ class VolumeTriage:
         )
         return TriageOutcome(
             triage=triage,
-            lesions=_describe(linked, hu, regions, grid, source_key, model),
+            lesions=_describe(linked, hu, regions, grid, source_key, model, weights),
             linked=linked,
             involvement=involvement,
             slices=_slice_reports(evidence, probabilities, kept, grid),
             label_map=labels,
+            sampling=None if sampling is None else sampling.report(read),
         )
+
+    def settled(self, evidence: Sequence[SliceEvidence]) -> bool:
+        """Tell whether slices read after these can change neither class, probabilities nor priority.
+
+        That is so where the pooling rule is settled and its answer alone makes the study urgent, whatever the
+        lesions of other slices are. Lesions and involvement still come from the slices read.
+
+        Parameters
+        ----------
+        evidence : sequence of SliceEvidence
+            In reading order.
+        """
+        probabilities = _softmax(np.array([e.logits for e in evidence]) / self.temperature)
+        if not (np.isfinite(probabilities).all() and self.pooling.settled(probabilities)):
+            return False
+        disease = 1.0 - float(self.pooling(probabilities)[SliceClass.CONTROL])
+        return disease >= self.priority_rules.urgent_probability
 
     def _pool(self, probabilities: NDArray[np.float64]) -> tuple[float, float, float]:
         if not np.isfinite(probabilities).all():
@@ -158,6 +188,14 @@ class VolumeTriage:
         return control, pneumonia, covid
 
 
+def _reading_order(read: Sequence[int], sampling: SliceSampling | None) -> list[int]:
+    """Return the places of rising slice indices in the order in which they were read."""
+    if sampling is None:
+        return list(range(len(read)))
+    place = {index: place for place, index in enumerate(read)}
+    return [place[index] for index in sampling.order if index in place]
+
+
 def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     shares: NDArray[np.float64] = powers / powers.sum(axis=1, keepdims=True)
@@ -171,6 +209,7 @@ def _describe(
     grid: CanonicalGrid,
     source_key: str,
     model: ModelReport,
+    weights: Mapping[int, int],
 ) -> tuple[LesionReport, ...]:
     voxel_ml = voxel_volume_ml(grid.affine)
     reports = []
@@ -191,7 +230,7 @@ def _describe(
                 first_slice=slices[0],
                 last_slice=slices[-1],
                 slices=slices,
-                volume_ml=round(len(voxels) * voxel_ml, 4),
+                volume_ml=round(lesion_voxel_count(lesion, weights) * voxel_ml, 4),
                 mean_hu=round(float(hu[tuple(voxels.T)].mean(dtype=np.float64)), 2),
                 certainty=lesion.certainty,
                 centroid_mm=(x, y, z),

@@ -7,6 +7,7 @@ import pytest
 
 from covid_ct_mask_net.errors import UsageError
 from covid_ct_mask_net.triage.pooling import (
+    CappedTopKMean,
     Max,
     Mean,
     NoisyOr,
@@ -17,7 +18,16 @@ from covid_ct_mask_net.triage.pooling import (
 )
 
 SLICES = np.array([[0.8, 0.1, 0.1], [0.2, 0.3, 0.5], [0.5, 0.4, 0.1], [0.9, 0.05, 0.05]])
-RULES = [Mean(), TopKMean(1), TopKMean(8), TopKMean(100), Max(), NoisyOr(), SharePositive()]
+RULES = [
+    Mean(),
+    TopKMean(1),
+    TopKMean(8),
+    TopKMean(100),
+    Max(),
+    NoisyOr(),
+    SharePositive(),
+    CappedTopKMean(100),
+]
 IDS = [type(rule).__name__ + str(getattr(rule, "k", "")) for rule in RULES]
 
 
@@ -102,7 +112,9 @@ def test_rules_by_name() -> None:
         ("share_positive", SharePositive),
     ):
         assert type(pooling_rule(name)) is kind
-    with pytest.raises(UsageError, match="choose mean, top_k_mean, max, noisy_or, share_positive"):
+    with pytest.raises(
+        UsageError, match="choose mean, top_k_mean, capped_top_k_mean, max, noisy_or, share_positive"
+    ):
         pooling_rule("median")
     with pytest.raises(UsageError, match="does not take"):
         pooling_rule("mean", {"k": 3})
@@ -116,3 +128,40 @@ def test_each_rule_says_what_it_does() -> None:
     sentences = {rule.describe() for rule in RULES}
     assert len(sentences) == len(RULES)
     assert TopKMean(8).describe() == "mean of the class probabilities of the 8 lung slices least like Control"
+
+
+def test_a_capped_rule_takes_the_first_of_those_that_are_sure() -> None:
+    slices = np.array([[0.3, 0.3, 0.4], [0.05, 0.9, 0.05], [0.01, 0.0, 0.99], [0.0, 0.0, 1.0]])
+    rule = CappedTopKMean(2, ceiling=0.9)
+    assert rule(slices) == pytest.approx([0.03, 0.45, 0.52])
+    assert rule(slices[::-1]) == pytest.approx([0.005, 0.0, 0.995])
+    # Where too few are sure, it is the mean of those least like Control.
+    assert CappedTopKMean(4, 0.9)(slices) == pytest.approx(TopKMean(4)(slices))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_settled_rule_cannot_be_changed(seed: int) -> None:
+    rule, random = CappedTopKMean(3, 0.9), np.random.default_rng(seed)
+    slices = random.dirichlet([0.2, 0.4, 0.4], size=40)
+    settled = [n for n in range(1, 41) if rule.settled(slices[:n])]
+    assert settled, "these seeds have enough sure slices"
+    answer = rule(slices[: settled[0]])
+    for n in settled:
+        assert np.array_equal(rule(slices[:n]), answer)
+    # Worst case: all that follow are as sure as can be of another class.
+    for other in np.eye(3):
+        assert np.array_equal(rule(np.vstack([slices[: settled[0]], np.tile(other, (50, 1))])), answer)
+    before = slices[: settled[0] - 1]
+    assert not np.array_equal(rule(np.vstack([before, np.tile(np.eye(3)[1], (50, 1))])), rule(before))
+
+
+@pytest.mark.parametrize("rule", [r for r in RULES if not isinstance(r, CappedTopKMean)], ids=str)
+def test_rules_without_a_ceiling_never_settle(rule: PoolingRule) -> None:
+    assert not rule.settled(np.tile([0.0, 0.0, 1.0], (500, 1)))
+
+
+def test_a_ceiling_lies_between_the_bounds() -> None:
+    for ceiling in (0.0, 1.0, -1.0):
+        with pytest.raises(UsageError, match="ceiling"):
+            CappedTopKMean(8, ceiling)
+    assert "from 0.9 on count alike" in CappedTopKMean(8).describe()

@@ -13,8 +13,10 @@ from covid_ct_mask_net.evidence import SliceEvidence
 from covid_ct_mask_net.geometry import CanonicalGrid
 from covid_ct_mask_net.labels import Side, SliceClass, Zone
 from covid_ct_mask_net.results import ModelReport, Priority
+from covid_ct_mask_net.slice_sampling import SlicePlan
 from covid_ct_mask_net.triage.lesions import LesionRules
-from covid_ct_mask_net.triage.pooling import Max, Mean
+from covid_ct_mask_net.triage.pooling import CappedTopKMean, Max, Mean
+from covid_ct_mask_net.triage.priority import PriorityRules
 from covid_ct_mask_net.triage.volume_triage import TriageOutcome, VolumeTriage
 
 MODEL = ModelReport("m", "1", "abc", "nothing", "a test")
@@ -166,3 +168,63 @@ def test_lesion_rules_are_used() -> None:
     strict = VolumeTriage(Mean(), lesion_rules=LesionRules(min_score=0.9))
     (lesion,) = _triage(_slices(), strict).lesions
     assert lesion.slices == (4,)
+
+
+def _random_evidence(seed: int, sick: float) -> list[SliceEvidence]:
+    """Slices 1 to 10, each urgent with a given probability, some with a lesion."""
+    random = np.random.default_rng(seed)
+    chosen = []
+    for index in range(1, 11):
+        logits = random.normal(0.0, 2.0, 3) + (
+            [0.0, 6.0 * random.random(), 6.0] if random.random() < sick else [6.0, 0.0, 0.0]
+        )
+        lesions = [instance(index, (10, 14), (5, 9), GGO, 0.9)] if random.random() < 0.5 else []
+        chosen.append(evidence(index, *lesions, logits=tuple(logits.tolist())))
+    return chosen
+
+
+@pytest.mark.parametrize("sick", [0.0, 0.3, 0.6, 1.0])
+def test_adaptive_reading_gives_the_class_probabilities_and_priority_of_all(sick: float) -> None:
+    triage = VolumeTriage(CappedTopKMean(2, 0.9))
+    stopped = 0
+    for seed in range(40):
+        by_slice = {one.slice_index: one for one in _random_evidence(seed, sick)}
+        everything = SlicePlan.parse("all").sample(sorted(by_slice), 5.0)
+        adaptive = SlicePlan.parse("adaptive").sample(sorted(by_slice), 5.0)
+        reading = [by_slice[index] for index in adaptive.order]
+        read = next(
+            (reading[:n] for n in range(adaptive.first_pass, 11) if triage.settled(reading[:n])), reading
+        )
+        stopped += len(read) < len(reading)
+        whole = _triage(reading, triage, sampling=everything)
+        early = _triage(read, triage, sampling=adaptive)
+        for name in ("predicted_class", "probabilities", "priority", "priority_rule", "negative"):
+            assert getattr(early.triage, name) == getattr(whole.triage, name), name
+        assert early.sampling is not None
+        assert early.sampling.skipped_slices == len(reading) - len(read)
+    assert (stopped > 0) == (sick > 0.0), "control studies are read to the end, others are not all"
+
+
+def test_a_rule_that_is_settled_below_urgent_does_not_stop() -> None:
+    slices = [evidence(k, logits=(0.0, 0.0, 1.5)) for k in (1, 2, 3)]
+    assert VolumeTriage(CappedTopKMean(2, 0.5), priority_rules=PriorityRules(urgent_probability=0.5)).settled(
+        slices
+    )
+    assert not VolumeTriage(CappedTopKMean(2, 0.5)).settled(slices), "lesions elsewhere could make it urgent"
+    broken = [evidence(1, logits=(np.nan, 0.0, 0.0)), *slices]
+    assert not VolumeTriage(CappedTopKMean(2, 0.5), priority_rules=PriorityRules(0.5)).settled(broken)
+
+
+def test_volumes_are_estimated_from_the_slices_read() -> None:
+    """Lesion and lungs are the same on all slices: what is estimated from some is what all of them give."""
+    slices = {k: evidence(k, instance(k, (10, 14), (5, 9), GGO, 0.9)) for k in range(9)}
+    whole = _triage(list(slices.values()))
+    sampling = SlicePlan.parse("every=15").sample(range(9), 5.0)
+    some = _triage([slices[k] for k in sampling.order], sampling=sampling)
+    assert some.involvement.total == whole.involvement.total
+    (lesion,) = some.lesions
+    assert lesion.volume_ml == whole.lesions[0].volume_ml
+    assert lesion.slices == (0, 3, 6), "linked over the slices left out"
+    assert np.flatnonzero(some.label_map.any(axis=(0, 1))).tolist() == [0, 3, 6], "drawn where it was seen"
+    assert some.sampling is not None
+    assert "estimates" in some.sampling.sentence
