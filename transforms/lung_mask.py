@@ -16,6 +16,7 @@ from covid_ct_mask_net.errors import NotAssessableError
 from covid_ct_mask_net.geometry import voxel_spacing, voxel_volume_ml
 from covid_ct_mask_net.results import Reason
 from covid_ct_mask_net.transforms.lungs import segment_lungs
+from covid_ct_mask_net.transforms.truncation import side_cut
 
 WARNINGS = "warnings"
 
@@ -36,6 +37,9 @@ class LungMaskd(MapTransform):
     truncation_warning, truncation_limit : float
         Area of the lungs on the first or last slice of the scan, as a share of their largest area on any
         slice: from the first on a warning, from the second on the volume is not assessed.
+    side_warning, side_limit : float
+        The same for the share of the outline of the lungs that lies on the edge of the field of view. A field
+        of view that shows one side of the chest only is beyond the limit.
 
     Raises
     ------
@@ -51,6 +55,8 @@ class LungMaskd(MapTransform):
         least_lung_ml: float = 500.0,
         truncation_warning: float = 0.25,
         truncation_limit: float = 0.75,
+        side_warning: float = 0.02,
+        side_limit: float = 0.15,
     ) -> None:
         super().__init__(keys)
         self.mask_key = mask_key
@@ -58,6 +64,8 @@ class LungMaskd(MapTransform):
         self.least_lung_ml = least_lung_ml
         self.truncation_warning = truncation_warning
         self.truncation_limit = truncation_limit
+        self.side_warning = side_warning
+        self.side_limit = side_limit
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the data with the mask, and with warnings if the lungs are cut off."""
@@ -66,8 +74,10 @@ class LungMaskd(MapTransform):
             volume = masked[key]
             self._check_slices(volume.shape[3])
             affine = np.asarray(volume.affine, dtype=np.float64)
-            lungs = segment_lungs(volume[0].numpy(), affine)
-            masked[WARNINGS] = (*masked.get(WARNINGS, ()), *self.check(lungs, affine))
+            hu = volume[0].numpy()
+            lungs = segment_lungs(hu, affine)
+            warnings = (*self.check(lungs, affine), *self.check_sides(hu, lungs, affine))
+            masked[WARNINGS] = (*masked.get(WARNINGS, ()), *warnings)
             masked[self.mask_key] = MetaTensor(
                 torch.from_numpy(lungs)[None],
                 affine=volume.affine,
@@ -106,6 +116,25 @@ class LungMaskd(MapTransform):
         if spacing_reason := _thick(voxel_spacing(affine)[2]):
             warnings.append(spacing_reason)
         return tuple(warnings)
+
+    def check_sides(
+        self, hu: NDArray[np.float32], lungs: NDArray[np.uint8], affine: NDArray[np.float64]
+    ) -> tuple[Reason, ...]:
+        """Return a warning about lungs that the field of view cuts, or raise if too much is missing."""
+        cut = side_cut(hu, lungs, voxel_spacing(affine))
+        if cut.one_side:
+            raise NotAssessableError(
+                "LUNG_TRUNCATED",
+                "The field of view shows one side of the chest only; both lungs are expected.",
+            )
+        if cut.share < self.side_warning:
+            return ()
+        sentence = (
+            f"The field of view cuts the lungs: {100 * cut.share:.0f} % of their outline lies on its edge."
+        )
+        if cut.share >= self.side_limit:
+            raise NotAssessableError("LUNG_TRUNCATED", sentence)
+        return (Reason("LUNG_TRUNCATED", sentence),)
 
 
 def _thick(spacing_mm: float) -> Reason | None:

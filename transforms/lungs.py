@@ -16,10 +16,13 @@ from scipy import ndimage
 from covid_ct_mask_net.geometry import voxel_spacing
 from covid_ct_mask_net.transforms.airways import find_airways
 from covid_ct_mask_net.transforms.opacities import enclosed_opacities, wall_opacities
+from covid_ct_mask_net.transforms.truncation import circle_of_reconstruction
 
 Mask = NDArray[np.bool_]
 
 RIGHT, LEFT = 1, 2
+# Reach of the opening that takes the table, sheets and cables off the body.
+_BODY_OPENING_MM = 2.9
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,8 @@ def segment_lungs(
     factors = tuple(max(1, round(settings.grid_mm / spacing[axis])) for axis in (0, 1))
     coarse = _coarse(hu, factors)
     lungs = np.zeros(hu.shape[::-1], dtype=np.uint8).transpose(2, 1, 0)
-    body = _body(coarse)
+    outside = _outside(hu, spacing, factors, coarse.shape[1:])
+    body = _body(coarse, (spacing[1] * factors[1], spacing[0] * factors[0]), outside)
     if not body.any():
         return lungs
     # Nothing outside of the body matters from here on.
@@ -109,28 +113,46 @@ def _coarse(hu: NDArray[np.float32], factors: tuple[int, ...]) -> NDArray[np.flo
     return np.ascontiguousarray(blocks.mean(axis=(1, 3), dtype=np.float32).transpose(2, 1, 0))
 
 
-def _body(coarse: NDArray[np.float32]) -> Mask:
+def _outside(
+    hu: NDArray[np.float32],
+    spacing: tuple[float, float, float],
+    factors: tuple[int, ...],
+    shape: tuple[int, ...],
+) -> Mask:
+    """Return the coarse pixels [Y, X] outside of the circle of reconstruction, if there is one."""
+    circle = circle_of_reconstruction(hu, spacing)
+    if circle is None:
+        return np.zeros(shape, dtype=bool)
+    cut = circle[: shape[0] * factors[1], : shape[1] * factors[0]]
+    seen: Mask = cut.reshape(shape[0], factors[1], shape[1], factors[0]).all(axis=(1, 3))
+    return ~seen
+
+
+def _body(coarse: NDArray[np.float32], steps: tuple[float, float], outside: Mask) -> Mask:
     """Return the body without table and outside air: the largest solid, its slices filled."""
     solid = (coarse > -400.0).astype(np.uint8)
-    # An opening by 3 x 3, one axis after the other.
+    # An opening, one axis after the other. It is bounded in mm: on coarse pixels one of 3 x 3 would take a
+    # thin chest wall away, and let the air of that lung out.
     for filtered in (ndimage.minimum_filter1d, ndimage.maximum_filter1d):
-        for axis in (1, 2):
-            solid = filtered(solid, 3, axis=axis, mode="constant")
+        for axis, step in enumerate(steps, start=1):
+            solid = filtered(solid, 2 * int(_BODY_OPENING_MM / step) + 1, axis=axis, mode="constant")
     labels, count = ndimage.label(solid)
     if count == 0:
         return np.zeros(coarse.shape, dtype=bool)
     largest = labels == np.bincount(labels.ravel())[1:].argmax() + 1
     # Gaps in the body wall (skin folds, the edge of the field of view) must not let the air out.
     closed = _close(largest, 3, 3)
-    return np.stack([ndimage.binary_fill_holes(_framed(plane))[1:-1, 1:-1] for plane in closed])
+    filled = [ndimage.binary_fill_holes(_framed(plane, outside))[1:-1, 1:-1] for plane in closed]
+    return np.stack(filled) & ~outside
 
 
-def _framed(plane: Mask) -> Mask:
+def _framed(plane: Mask, outside: Mask) -> Mask:
     """Return a slice with a frame: lungs cut by the field of view are closed at the sides, not above."""
     framed = np.pad(plane, 1)
     rows = np.flatnonzero(plane.any(axis=1))
     if len(rows):
         framed[rows[0] + 1 : rows[-1] + 2, [0, -1]] = True
+        framed[rows[0] + 1 : rows[-1] + 2, 1:-1] |= outside[rows[0] : rows[-1] + 1]
     return framed
 
 

@@ -54,6 +54,14 @@ def windowed(_: int, dataset: Dataset) -> None:
     dataset.RescaleIntercept = 0
 
 
+def cut_by_a_circle() -> np.ndarray:
+    """A circle of reconstruction that is too small for the lungs."""
+    hu = chest_with_lesions()
+    rows, columns = np.ogrid[:96, :96]
+    hu[:, (rows - 47.5) ** 2 + (columns - 47.5) ** 2 > 28**2] = -1024.0
+    return hu
+
+
 ROWS: dict[str, tuple[Build, Expected]] = {
     "39-slope-zero": (edited(values(RescaleSlope=0)), Expected(NOT_ASSESSED, "RESCALE")),
     "39-intercept-missing": (edited(values(RescaleIntercept=...)), Expected(NOT_ASSESSED, "RESCALE")),
@@ -92,6 +100,17 @@ ROWS: dict[str, tuple[Build, Expected]] = {
         Expected(NOT_ASSESSED, "NO_CONTENT"),
     ),
     "46-windowed": (study(edit=windowed), Expected(NOT_ASSESSED, "NOT_HOUNSFIELD_RANGE")),
+    "47-upper-half": (study(hu=chest_with_lesions()[20:]), Expected(NOT_ASSESSED, "LUNG_TRUNCATED")),
+    "47-lower-half": (study(hu=chest_with_lesions()[:20]), Expected(NOT_ASSESSED, "LUNG_TRUNCATED")),
+    "47-one-side": (
+        study(hu=chest_with_lesions()[:, :, :48].repeat(2, axis=2), spacing=(5.0, 3.5, 1.75)),
+        Expected(NOT_ASSESSED, "LUNG_TRUNCATED"),
+    ),
+    "47-cut-at-the-side": (
+        study(hu=chest_with_lesions()[:, :, 30:]),
+        Expected(NOT_ASSESSED, "LUNG_TRUNCATED"),
+    ),
+    "47-circle": (study(hu=cut_by_a_circle()), Expected(NOT_ASSESSED, "LUNG_TRUNCATED")),
     "49-child": (edited(values(PatientAge="009Y")), Expected(NOT_ASSESSED, "AGE_OUT_OF_RANGE")),
     "49-newborn": (edited(values(PatientAge="000D")), Expected(NOT_ASSESSED, "AGE_OUT_OF_RANGE")),
     "49-age-from-dates": (
@@ -160,18 +179,31 @@ def report(outcome: Outcome) -> pydicom.FileDataset:
     return pydicom.dcmread(outcome.output / outcome.result["pseudonym"] / "sr.dcm")
 
 
-@pytest.mark.parametrize("spacing", [(0.5, 3.5, 3.5), (5.0, 3.5, 3.5)], ids=["thin", "thick"])
-@pytest.mark.parametrize("kernel", ["LUNG", "STANDARD"])
+@pytest.mark.parametrize(
+    ("slices", "spacing_mm", "kernel"),
+    [(10, 0.5, "LUNG"), (1, 5.0, "LUNG"), (1, 5.0, "STANDARD")],
+    ids=["0.5 mm", "5 mm", "5 mm soft"],
+)
 def test_row_51_reconstructions_are_assessed(
-    triage: CommandLine, spacing: tuple[float, float, float], kernel: str
+    triage: CommandLine, slices: int, spacing_mm: float, kernel: str
 ) -> None:
-    hu = chest_with_lesions()
-    if spacing[0] < 1:
-        hu = hu.repeat(5, axis=0)
-        spacing = (1.0, 3.5, 3.5)
-    make_study(triage.inputs, hu=hu, spacing=spacing, kernel=kernel)
+    hu = chest_with_lesions().repeat(slices, axis=0)
+    make_study(triage.inputs, hu=hu, spacing=(spacing_mm, 3.5, 3.5), kernel=kernel)
     outcome = triage()
     assert outcome.result["triage"]["predicted_class"] == "COVID-19"
+
+
+def test_row_51_slices_of_10_mm_are_out_of_the_trained_range(triage: CommandLine) -> None:
+    make_study(triage.inputs, hu=chest_with_lesions(), spacing=(10.0, 3.5, 3.5))
+    outcome = triage.expect(Expected(ASSESSED, warnings=["OUT_OF_TRAINING_RANGE", "THICK_SLICES"]))
+    assert outcome.result["triage"]["predicted_class"] == "COVID-19"
+
+
+def test_row_51_a_matrix_of_1024(triage: CommandLine) -> None:
+    hu = chest_with_lesions()[::2].repeat(10, axis=1).repeat(10, axis=2)
+    hu = np.pad(hu, ((0, 0), (32, 32), (32, 32)), constant_values=-1000.0)
+    make_study(triage.inputs, hu=hu, spacing=(8.0, 0.35, 0.35))
+    assert triage.expect(Expected(ASSESSED)).result["geometry"]["shape"] == [1024, 1024, 20]
 
 
 def test_row_41_padding_is_air(triage: CommandLine) -> None:

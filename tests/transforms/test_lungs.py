@@ -199,3 +199,15 @@ def test_real_lungs(
         columns = np.flatnonzero((lungs == side).any(axis=(1, 2)))
         x = affine[0, 0] * columns.mean() + affine[0, 3]
         assert (x > affine[0, 0] * (lungs.shape[0] / 2) + affine[0, 3]) == (side == RIGHT)
+
+
+def test_a_thin_chest_wall_is_kept_on_coarse_pixels() -> None:
+    """An opening by pixels of 3.5 mm would take 8 mm of wall away, and the lung with it."""
+    spacing = (3.5, 3.5, 5.0)
+    chest = make_chest(spacing=spacing, extent=(378.0, 280.0, 320.0), table=False)
+    lateral = np.abs(np.arange(chest.hu.shape[0]) - (chest.hu.shape[0] - 1) / 2) * spacing[0] > 140.0
+    hu = chest.hu.copy()
+    hu[lateral] = -1000.0
+    assert np.count_nonzero(segment_lungs(hu, chest.affine)) == pytest.approx(
+        np.count_nonzero(chest.lungs), rel=0.02
+    )
