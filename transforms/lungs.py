@@ -124,8 +124,7 @@ def _outside(
     if circle is None:
         return np.zeros(shape, dtype=bool)
     cut = circle[: shape[0] * factors[1], : shape[1] * factors[0]]
-    seen: Mask = cut.reshape(shape[0], factors[1], shape[1], factors[0]).all(axis=(1, 3))
-    return ~seen
+    return ~np.asarray(cut.reshape(shape[0], factors[1], shape[1], factors[0]).all(axis=(1, 3)))
 
 
 def _body(coarse: NDArray[np.float32], steps: tuple[float, float], outside: Mask) -> Mask:

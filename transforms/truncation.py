@@ -61,7 +61,7 @@ def side_cut(
     seen = field_of_view(hu)
     return SideCut(
         share=_edge_share(planes.astype(bool), seen, spacing),
-        one_side=_one_side(hu[:, :, largest].T, planes.any(axis=0), seen, spacing),
+        one_side=_one_side(hu[:, :, largest].T, np.asarray(planes.any(axis=0)), seen, spacing),
     )
 
 
