@@ -20,6 +20,7 @@ from covid_ct_mask_net.process_user import settle_user
 
 COMMANDS = (
     "covid_ct_mask_net.app.commands.triage",
+    "covid_ct_mask_net.app.commands.send",
     "covid_ct_mask_net.app.commands.demo",
     "covid_ct_mask_net.app.commands.export_bundle",
     "covid_ct_mask_net.app.commands.package",

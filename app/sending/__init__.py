@@ -1,0 +1,1 @@
+"""Sending of results to an archive: C-STORE, storage commitment, STOW-RS."""
