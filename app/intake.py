@@ -196,13 +196,14 @@ def _walk(folder: Path) -> Iterator[Path]:
 def _read(path: Path, limits: Limits, read_header: HeaderReader) -> Instance | RefusedFile:
     try:
         status = path.lstat()
-        header = read_header(path, limits)
-    except headers.FileRefusedError as refusal:
-        return RefusedFile(path, refusal.code, refusal.sentence)
     except OSError:
         return RefusedFile(
             path, "UNREADABLE", "The file cannot be read; check that it is there and readable."
         )
+    try:
+        header = read_header(path, limits)
+    except headers.FileRefusedError as refusal:
+        return RefusedFile(path, refusal.code, refusal.sentence)
     if not headers.is_ct_image(header):
         header = _abridged(header)
     return Instance(path, str(header.SOPInstanceUID), header, status.st_size, status.st_mtime_ns)

@@ -24,6 +24,8 @@ from covid_ct_mask_net.app.limits import Limits
 LENGTH = struct.Struct(">Q")
 # Answers begin with one of these.
 HEADER, PIXELS, REFUSED = b"H", b"P", b"R"
+# The first message, unasked: all is imported and the limits hold.
+READY = b"S"
 # Rows, columns and whether the values are signed, ahead of the 16-bit values.
 SHAPE = struct.Struct(">II?")
 # Open files beyond those of the interpreter.
@@ -35,6 +37,7 @@ def main() -> None:
     limits = Limits(**json.loads(sys.argv[1]))
     _restrict(limits)
     requests, answers = sys.stdin.buffer, sys.stdout.buffer
+    send(answers, READY)
     with headers.quiet_pydicom():
         while (request := receive(requests)) is not None:
             _allow_cpu_time(limits)
@@ -93,7 +96,3 @@ def _allow_cpu_time(limits: Limits) -> None:
     seconds = int(used.ru_utime + used.ru_stime) + limits.read_seconds + 1
     hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, hard))
-
-
-if __name__ == "__main__":
-    main()

@@ -9,15 +9,18 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import logging
 import os
 import queue
+import re
 import select
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import IO, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,13 +30,31 @@ from covid_ct_mask_net.app import headers, pixels
 from covid_ct_mask_net.app.headers import FileRefusedError
 from covid_ct_mask_net.app.intake import Instance
 from covid_ct_mask_net.app.limits import Limits
-from covid_ct_mask_net.app.reader_process import HEADER, LENGTH, PIXELS, REFUSED, SHAPE
+from covid_ct_mask_net.app.reader_process import HEADER, LENGTH, PIXELS, READY, REFUSED, SHAPE
+from covid_ct_mask_net.errors import CovidCTMaskNetError
 
+logger = logging.getLogger(__name__)
+
+_PATHS = "COVID_CT_MASK_NET_READER_PATHS"
 # -P: a module of the same name in the working folder, perhaps an input, is not imported.
-COMMAND = (sys.executable, "-P", "-m", "covid_ct_mask_net.app.reader_process")
+COMMAND = (
+    sys.executable, "-P", "-c",
+    f"import os, sys; sys.path += os.environ[{_PATHS!r}].split(os.pathsep);"
+    "from covid_ct_mask_net.app.reader_process import main; main()",
+)  # fmt: skip
 _CHUNK = 1 << 20
 # A reader has to import its libraries before its first answer.
 _START_SECONDS = 60
+# What is kept of the messages of a reader, bytes.
+_LAST_WORDS = 4096
+_LINE = 300
+_EXCEPTION_NAME = re.compile(r"[A-Za-z_][\w.]{0,80}(Error|Exception|Interrupt)(?=:|$)")
+# Time for a process that closed its answers to end, seconds.
+_END_SECONDS = 5
+
+
+class ReaderStartError(CovidCTMaskNetError):
+    """Readers do not start, so that no file can be read (exit 70); no file is to blame."""
 
 
 class ReaderLostError(Exception):
@@ -87,6 +108,8 @@ class Readers:
         ------
         FileRefusedError
             As ``headers.read``, and ``READ_CRASH`` if the file ended its reader.
+        ReaderStartError
+            ``READER_START`` if there is no reader to ask.
         """
         if not limits.isolation:
             return headers.read(path, limits)
@@ -103,6 +126,8 @@ class Readers:
         ------
         FileRefusedError
             As ``pixels.stored_values``, and ``PIXEL_DECODE`` if the file ended its reader.
+        ReaderStartError
+            ``READER_START`` if there is no reader to ask.
         """
         if not limits.isolation:
             return pixels.stored_values(instance, limits, frame=frame)
@@ -133,7 +158,8 @@ class Readers:
             if reader is None:
                 reader = _Reader(self._command, self.limits)
             answer = reader.ask(json.dumps(request).encode())
-        except ReaderLostError:
+        except ReaderLostError as lost:
+            logger.warning("%s A new one takes its place.", lost.sentence)
             if reader is not None:
                 reader.end()
             reader = None
@@ -149,68 +175,162 @@ class Readers:
 
 
 class _Reader:
-    """One process and the pipes to it."""
+    """One process and the pipes to it; made when the process says that it is ready."""
 
     def __init__(self, command: tuple[str, ...], limits: Limits) -> None:
         self._limits = limits
-        self._first = True
-        # Threads of numerical libraries reserve address space, of which a reader has little.
-        environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-        package = Path(__file__).resolve().parents[1]
-        if (package / "__init__.py").is_file():
-            # A package that is not installed, as in a MAP: the reader finds it where this process did.
-            environment["PYTHONPATH"] = str(package.parent)
-        # The program is this interpreter, started without a shell.
-        self._process = subprocess.Popen(  # noqa: S603
-            [*command, json.dumps(dataclasses.asdict(limits))],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=environment,
-            start_new_session=True,
-        )
+        self._words = bytearray()
+        try:
+            # The program is this interpreter, started without a shell.
+            self._process = subprocess.Popen(  # noqa: S603
+                [*command, json.dumps(dataclasses.asdict(limits))],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=_environment(),
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise _not_started(f"{command[0] or 'the interpreter'}: {error.strerror}") from error
+        try:
+            answer = self._answer(time.monotonic() + _START_SECONDS, f"was not ready in {_START_SECONDS} s")
+        except ReaderLostError as lost:
+            self.end()
+            # No file was read yet: the message is Python's and holds no patient data.
+            raise _not_started(self._last_line() or lost.sentence) from lost
+        if answer != READY:
+            self.end()
+            raise _not_started("it answered before it was asked")
 
     def ask(self, request: bytes) -> memoryview:
-        stdin = self._process.stdin
-        if stdin is None:
-            raise ReaderLostError("The reader has no input.")
-        seconds = self._limits.read_seconds + (_START_SECONDS if self._first else 0)
+        """Return the answer to one request.
+
+        Raises
+        ------
+        ReaderLostError
+            If there is none in time.
+        """
+        seconds = self._limits.read_seconds
         deadline = time.monotonic() + seconds
         try:
-            stdin.write(LENGTH.pack(len(request)) + request)
-            stdin.flush()
+            self._stdin.write(LENGTH.pack(len(request)) + request)
+            self._stdin.flush()
         except OSError as error:
-            raise ReaderLostError("The reader ended before it was asked.") from error
-        (length,) = LENGTH.unpack(self._receive(LENGTH.size, deadline))
-        # Largest honest answer: a header, or one frame of 16-bit values.
-        if length > max(self._limits.header_bytes, 2 * self._limits.maximum_side**2) + 64:
-            raise ReaderLostError("The reader answered more than a file may hold.")
-        content = self._receive(length, deadline)
-        self._first = False
-        return memoryview(content)
-
-    def _receive(self, length: int, deadline: float) -> bytearray:
-        stdout = self._process.stdout
-        if stdout is None:
-            raise ReaderLostError("The reader has no output.")
-        content = bytearray(length)
-        view, filled = memoryview(content), 0
-        while filled < length:
-            left = deadline - time.monotonic()
-            if left <= 0 or not select.select([stdout], [], [], left)[0]:
-                raise ReaderLostError(
-                    f"The reader took longer than {self._limits.read_seconds} s (read_seconds) and was ended."
-                )
-            count = os.readv(stdout.fileno(), [view[filled : filled + _CHUNK]])
-            if count == 0:
-                raise ReaderLostError("The reader ended unexpectedly.")
-            filled += count
-        return content
+            raise ReaderLostError(f"The reader {self._how_it_ended()} before it was asked.") from error
+        return self._answer(deadline, f"took longer than {seconds} s (read_seconds) and was ended")
 
     def end(self) -> None:
+        """Kill the process and close the pipes to it."""
         self._process.kill()
-        for pipe in (self._process.stdin, self._process.stdout):
+        self._drain()
+        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
             if pipe is not None:
                 with contextlib.suppress(OSError):
                     pipe.close()
         self._process.wait()
+
+    @property
+    def _stdin(self) -> IO[bytes]:
+        return _present(self._process.stdin)
+
+    @property
+    def _stdout(self) -> IO[bytes]:
+        return _present(self._process.stdout)
+
+    @property
+    def _stderr(self) -> IO[bytes]:
+        return _present(self._process.stderr)
+
+    def _answer(self, deadline: float, too_late: str) -> memoryview:
+        (length,) = LENGTH.unpack(self._receive(LENGTH.size, deadline, too_late))
+        # Largest honest answer: a header, or one frame of 16-bit values.
+        if length > max(self._limits.header_bytes, 2 * self._limits.maximum_side**2) + 64:
+            raise ReaderLostError("The reader answered more than a file may hold.")
+        return memoryview(self._receive(length, deadline, too_late))
+
+    def _receive(self, length: int, deadline: float, too_late: str) -> bytearray:
+        content = bytearray(length)
+        view, filled = memoryview(content), 0
+        while filled < length:
+            # Messages are taken too: a process whose messages nobody takes stops when the pipe is full.
+            pipes = [self._stdout] if self._stderr.closed else [self._stdout, self._stderr]
+            ready = select.select(pipes, [], [], max(0.0, deadline - time.monotonic()))[0]
+            if not ready:
+                raise ReaderLostError(f"The reader {too_late}.")
+            if self._stdout not in ready:
+                self._take_words()
+                continue
+            count = os.readv(self._stdout.fileno(), [view[filled : filled + _CHUNK]])
+            if count == 0:
+                raise ReaderLostError(f"The reader {self._how_it_ended()}.")
+            filled += count
+        return content
+
+    def _take_words(self) -> bool:
+        """Keep the end of what the process says; False when it has said all."""
+        words = os.read(self._stderr.fileno(), _CHUNK)
+        self._words = (self._words + words)[-_LAST_WORDS:]
+        if not words:
+            self._stderr.close()
+        return bool(words)
+
+    def _drain(self) -> None:
+        while not self._stderr.closed and select.select([self._stderr], [], [], 0)[0] and self._take_words():
+            pass
+
+    def _last_line(self) -> str:
+        lines = self._words.decode(errors="replace").strip().splitlines()
+        return lines[-1].strip()[:_LINE] if lines else ""
+
+    def _how_it_ended(self) -> str:
+        """Return what is known of the end, without anything that a file could have put there."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_END_SECONDS)
+        self._drain()
+        code = self._process.returncode
+        if code is None:
+            return "closed its answers"
+        if code < 0:
+            return f"ended unexpectedly ({_signal_name(-code)})"
+        # The message after the name may quote the file.
+        name = _EXCEPTION_NAME.match(self._last_line())
+        return f"ended unexpectedly (exit code {code}{', ' + name.group() if name else ''})"
+
+
+def _environment() -> dict[str, str]:
+    """Return the variables of a reader, which finds packages where this process found them.
+
+    They need not be installed for everybody: in a MAP this package lies beside the program and the others in
+    the home folder of the image's user, and ``HOME`` is another one by now (see ``process_user``).
+    """
+    package = Path(__file__).resolve().parents[1]
+    found = [str(package.parent)] if (package / "__init__.py").is_file() else []
+    found += [path for path in sys.path if Path(path).is_absolute() and Path(path) != Path.cwd()]
+    return {
+        **os.environ,
+        _PATHS: os.pathsep.join(found),
+        # Threads of numerical libraries reserve address space, of which a reader has little.
+        "OPENBLAS_NUM_THREADS": "1",
+        "OMP_NUM_THREADS": "1",
+    }
+
+
+def _not_started(reason: str) -> ReaderStartError:
+    return ReaderStartError(
+        "READER_START",
+        f"The process that reads files does not start ({reason.rstrip('.')}). No file can be read until it "
+        "does; check the installation.",
+    )
+
+
+def _present(pipe: IO[bytes] | None) -> IO[bytes]:
+    if pipe is None:
+        raise RuntimeError("The reader was started without this pipe.")
+    return pipe
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

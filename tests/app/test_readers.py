@@ -1,6 +1,11 @@
 from __future__ import annotations
 
+import logging
+import os
+import shutil
+import subprocess
 import sys
+import venv
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +13,11 @@ import pytest
 
 from builders.dicom import make_ct_series, phantom_hu
 from covid_ct_mask_net.app import headers, intake, pixels
+from covid_ct_mask_net.app.bundle_archive import package_folder
 from covid_ct_mask_net.app.headers import FileRefusedError
 from covid_ct_mask_net.app.limits import Limits
-from covid_ct_mask_net.app.readers import Readers
+from covid_ct_mask_net.app.readers import Readers, ReaderStartError
+from covid_ct_mask_net.errors import ExitCode
 
 # A reader in which one thing goes wrong.
 _BROKEN = """
@@ -45,14 +52,15 @@ def test_refusals_come_through(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("what", "words"),
     [
-        ("os.kill(os.getpid(), signal.SIGSEGV)", "ended unexpectedly"),
+        ("os.kill(os.getpid(), signal.SIGSEGV)", r"ended unexpectedly \(SIGSEGV\)"),
+        ("raise SystemError('Müller^A')", r"ended unexpectedly \(exit code 1, SystemError\)"),
         ("time.sleep(600)", "longer than 1 s"),
         ("return bytearray(8 * 1024**3)", "read_memory_bytes"),
     ],
-    ids=["segfault", "hang", "memory"],
+    ids=["segfault", "exception", "hang", "memory"],
 )
 def test_row_19_a_decoder_that_crashes_hangs_or_grows_costs_one_file(
-    tmp_path: Path, what: str, words: str
+    tmp_path: Path, what: str, words: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     make_ct_series(tmp_path, hu=phantom_hu((1, 80, 64)))
     limits = Limits(read_seconds=1)
@@ -65,3 +73,69 @@ def test_row_19_a_decoder_that_crashes_hangs_or_grows_costs_one_file(
         assert caught.value.code in ("PIXEL_DECODE", "READ_MEMORY")
         # The next file is read by a new reader.
         assert readers.header(series.instances[0].path, limits) == header
+    if "read_memory_bytes" not in words:
+        (record,) = [record for record in caplog.records if record.levelno == logging.WARNING]
+        assert record.getMessage().startswith("The reader ")
+        assert "Müller" not in caplog.text + caught.value.sentence, "messages may quote the file"
+
+
+def test_what_a_decoder_says_does_not_stop_it(tmp_path: Path) -> None:
+    """Native decoders warn on standard error, once a frame, and a pipe holds 64 kB."""
+    make_ct_series(tmp_path, hu=phantom_hu((1, 80, 64)))
+    (series,) = intake.scan([tmp_path]).studies[0].series
+    read = "stored_values = pixels.stored_values\n"
+    talkative = _BROKEN.replace("pixels.stored_values = broken", read + "pixels.stored_values = broken")
+    talkative = talkative.format(what="os.write(2, b'warning ' * 100_000); return stored_values(*_, **__)")
+    with Readers(Limits(), 1, (sys.executable, "-c", talkative)) as readers:
+        values = readers.stored_values(series.instances[0], Limits())
+    np.testing.assert_array_equal(values, pixels.stored_values(series.instances[0], Limits()))
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (("/no/such/python",), "/no/such/python: No such file"),
+        ((sys.executable, "-c", "import no_such_package"), "No module named 'no_such_package'"),
+        ((sys.executable, "-c", ""), "exit code 0"),
+        (
+            (sys.executable, "-c", "import os; os.write(1, bytes(7) + b'\\1x'); input()"),
+            "before it was asked",
+        ),
+    ],
+    ids=["no program", "no package", "nothing said", "another program"],
+)
+def test_readers_that_do_not_start_are_not_the_fault_of_a_file(
+    tmp_path: Path, command: tuple[str, ...], words: str
+) -> None:
+    make_ct_series(tmp_path, hu=phantom_hu((2, 80, 64)))
+    with Readers(Limits(), 1, command) as readers, pytest.raises(ReaderStartError, match=words) as caught:
+        intake.scan([tmp_path], read_header=readers.header)
+    assert (caught.value.code, caught.value.exit_code) == ("READER_START", ExitCode.INTERNAL)
+
+
+def test_a_reader_finds_packages_where_this_process_found_them(tmp_path: Path) -> None:
+    """In a MAP they lie in the home folder of the image's user, and the process has been given another."""
+    (file,) = make_ct_series(tmp_path / "study", hu=phantom_hu((1, 80, 64)))
+    venv.create(tmp_path / "bare", symlinks=True)
+    paths = [path for path in sys.path if path.endswith("site-packages")]
+    package = tmp_path / "app" / "covid_ct_mask_net"
+    shutil.copytree(package_folder("covid_ct_mask_net"), package)
+    shutil.copytree(package_folder("covid_ct_mask_net.app"), package / "app", dirs_exist_ok=True)
+    program = f"""
+import sys
+from pathlib import Path
+sys.path += {[str(package.parent), *paths]!r}
+from covid_ct_mask_net.app.limits import Limits
+from covid_ct_mask_net.app.readers import Readers
+with Readers(Limits(), 1) as readers:
+    sys.stdout.write(str(readers.header(Path({str(file)!r}), Limits()).Rows))
+"""
+    done = subprocess.run(
+        [tmp_path / "bare" / "bin" / "python", "-c", program],
+        capture_output=True,
+        text=True,
+        cwd="/",
+        check=False,
+        env={"PATH": os.environ["PATH"]},
+    )
+    assert (done.returncode, done.stdout) == (0, "80"), done.stderr

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
-import venv
 from pathlib import Path
 
 import pytest
 
 
-def make_clean_python(folder: Path) -> Path:
+def system_python() -> Path:
+    """Return an interpreter of this one's version that every user can run, or this one if there is none."""
+    found = shutil.which("python{}.{}".format(*sys.version_info), path="/usr/local/bin:/usr/bin")
+    return Path(found or sys.executable)
+
+
+def make_clean_python(folder: Path, base: Path = Path(sys.executable)) -> Path:
     """Make a virtual environment without the project and return its interpreter; skip where that fails."""
-    venv.create(folder, symlinks=True)
+    subprocess.run([base, "-m", "venv", "--without-pip", "--symlinks", folder], check=True)
     (packages,) = folder.glob("lib/python*/site-packages")
     # Paths in .pth files are added as they are: .pth files inside, such as that of an editable install,
     # are not read.
