@@ -34,6 +34,12 @@ def _row(result: StudyResult) -> str:
     involved = "" if result.involvement is None else f"{result.involvement.total.percent:.1f} %"
     return (
         f'<tr>{link}<td class="{triage.priority.value}">{triage.priority.value}</td>'
-        f"<td>{escape(triage.predicted_class.label)} {probability:.0%}</td>"
+        f"<td>{escape(triage.predicted_class.label)} {probability:.0%}{_warnings(result)}</td>"
         f"<td class=n>{len(result.lesions)}</td><td class=n>{involved}</td></tr>"
     )
+
+
+def _warnings(result: StudyResult) -> str:
+    """Return the codes of what limits an answer, on a line of their own."""
+    codes = ", ".join(warning.code for warning in result.warnings)
+    return f"<br><small>{escape(codes)}</small>" if codes else ""

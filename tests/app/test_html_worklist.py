@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import dataclasses
+
 from builders.results import assessed, declined
 from covid_ct_mask_net.app.html_worklist import html_worklist
 from covid_ct_mask_net.errors import NotAssessableError
+from covid_ct_mask_net.results import Reason
 
 
 def test_studies_stand_in_reading_order_and_lead_to_their_reports() -> None:
@@ -12,3 +15,9 @@ def test_studies_stand_in_reading_order_and_lead_to_their_reports() -> None:
     assert places == sorted(places)
     assert "No &lt;lung&gt;. (NOT_CHEST)" in text
     assert "never down" in text
+
+
+def test_what_limits_an_answer_stands_beside_it() -> None:
+    warned = dataclasses.replace(assessed(), warnings=(Reason("SLICE_GAP", "One is missing."),))
+    assert "<small>SLICE_GAP</small>" in html_worklist([warned])
+    assert "<small>" not in html_worklist([assessed()])

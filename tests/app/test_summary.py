@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 from builders.results import assessed, declined
 from covid_ct_mask_net import RESEARCH_NOTICE
 from covid_ct_mask_net.app.summary import summary_table
 from covid_ct_mask_net.errors import NotAssessableError
+from covid_ct_mask_net.results import Reason
 
 
 def test_one_line_a_study_and_what_holds_for_all() -> None:
@@ -19,3 +21,10 @@ def test_one_line_a_study_and_what_holds_for_all() -> None:
     assert "Model: a test." in table
     assert table.rstrip().endswith(RESEARCH_NOTICE)
     assert max(len(line) for line in lines[:4]) < 140
+
+
+def test_studies_stand_in_reading_order_with_their_warnings() -> None:
+    warned = dataclasses.replace(assessed("urgent", 3), warnings=(Reason("SLICE_GAP", "One is missing."),))
+    lines = summary_table([assessed("routine", 1), warned], Path("out")).splitlines()
+    assert [line.split()[0] for line in lines[2:4]] == [f"{3:012x}", f"{1:012x}"]
+    assert "  000000000003  SLICE_GAP" in lines
