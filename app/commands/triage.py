@@ -44,7 +44,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("inputs", nargs="+", type=Path, metavar="INPUT", help="DICOM folder or NIfTI file")
     parser.add_argument("-o", "--output", required=True, type=Path, metavar="OUT", help="folder for results")
     parser.add_argument(
-        "--bundle", type=Path, metavar="DIR", help="bundle folder (default: the one of this installation)"
+        "--bundle",
+        type=Path,
+        metavar="PATH",
+        help="bundle folder, or TorchScript file of both networks (default: the bundle of this installation)",
     )
     parser.add_argument(
         "--weights",

@@ -26,6 +26,7 @@ from covid_ct_mask_net.networks.classifier import CovidCTMaskNet
 from covid_ct_mask_net.networks.detector import LesionDetector
 from covid_ct_mask_net.networks.settings import ClassifierSettings, DetectorSettings
 from covid_ct_mask_net.results import ModelReport
+from covid_ct_mask_net.torchscript import is_torchscript, read_torchscript
 
 MANIFEST_NAME = "MANIFEST.sha256"
 _FORMAT = "covid-ct-mask-net/checkpoint/1"
@@ -104,7 +105,7 @@ def load_model(path: Path, *, manifest_required: bool = False) -> Model:
     Parameters
     ----------
     path : Path
-        Checkpoint file.
+        Checkpoint file, or a TorchScript file with both networks (see `torchscript`).
     manifest_required : bool
         Whether ``MANIFEST.sha256`` beside the file must list its hash. Where such a list exists the file
         must be on it in any case.
@@ -116,8 +117,8 @@ def load_model(path: Path, *, manifest_required: bool = False) -> Model:
         ``WEIGHTS_NON_FINITE``.
     """
     path = Path(path)
-    sha256 = _checked_hash(path, manifest_required)
-    content = _read(path)
+    sha256 = checked_hash(path, manifest_required)
+    content = read_torchscript(path) if is_torchscript(path) else _read(path)
     try:
         return _build(content, sha256, path)
     except (KeyError, TypeError, ValueError, AttributeError, UsageError) as error:
@@ -188,7 +189,8 @@ def read_manifest(path: Path) -> dict[str, str]:
     return listed
 
 
-def _checked_hash(path: Path, manifest_required: bool) -> str:
+def checked_hash(path: Path, manifest_required: bool) -> str:
+    """Return the SHA-256 of a file, which the manifest beside it must list; see `load_model`."""
     if not path.is_file():
         raise UntrustedModelError(
             "WEIGHTS_MISSING",

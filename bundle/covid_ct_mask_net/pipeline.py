@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from monai.bundle import ConfigParser
 
-from covid_ct_mask_net.checkpoints import Model, load_model, untrained_model
+from covid_ct_mask_net.checkpoints import Model, ModelCard, checked_hash, load_model, untrained_model
 from covid_ct_mask_net.declining import (
     DECLINED,
     SLICE_CROP,
@@ -31,8 +31,10 @@ from covid_ct_mask_net.errors import NotAssessableError, UntrustedModelError, ex
 from covid_ct_mask_net.inference import SliceInferer
 from covid_ct_mask_net.networks.detector import LesionDetector
 from covid_ct_mask_net.networks.settings import ClassifierSettings, DetectorSettings
+from covid_ct_mask_net.networks.triage_network import TriageNetwork
 from covid_ct_mask_net.postprocessing import TriageVolumed
 from covid_ct_mask_net.results import ModelReport
+from covid_ct_mask_net.torchscript import is_torchscript, read_configuration, read_torchscript
 
 UNTRAINED = "untrained"
 
@@ -89,7 +91,8 @@ def load_pipeline(root: Path, settings: Mapping[str, Any] | None = None) -> Volu
     Parameters
     ----------
     root : Path
-        Bundle folder; its configuration is code and must be trusted.
+        Bundle folder, whose configuration is code and must be trusted; or a TorchScript file with both
+        networks and their configuration, whose hash must be listed in the manifest beside it.
     settings : mapping, optional
         Entries of ``inference.yaml`` to replace, by id.
 
@@ -98,15 +101,8 @@ def load_pipeline(root: Path, settings: Mapping[str, Any] | None = None) -> Volu
     UntrustedModelError
         If the folder holds no bundle, or its weights are not trusted.
     """
-    config = root / "configs" / "inference.yaml"
-    if not config.is_file():
-        raise UntrustedModelError(
-            "BUNDLE_MISSING", f"There is no configs/inference.yaml in {root}; name a bundle folder."
-        )
-    parser = ConfigParser()
-    parser.read_config(str(config))
-    parser.read_meta(str(root / "configs" / "metadata.json"))
-    parser.update({"bundle_root": str(root), **(settings or {})})
+    parser = _scripted_parser(root) if is_torchscript(root) else _bundle_parser(root)
+    parser.update(dict(settings or {}))
     try:
         return VolumePipeline(
             transforms=parser.get_parsed_content("volume_transforms"),
@@ -120,6 +116,36 @@ def load_pipeline(root: Path, settings: Mapping[str, Any] | None = None) -> Volu
         if cause is None:
             raise
         raise cause from error
+
+
+def _bundle_parser(root: Path) -> ConfigParser:
+    config = root / "configs" / "inference.yaml"
+    if not config.is_file():
+        raise UntrustedModelError(
+            "BUNDLE_MISSING", f"There is no configs/inference.yaml in {root}; name a bundle folder."
+        )
+    parser = ConfigParser()
+    parser.read_config(str(config))
+    parser.read_meta(str(root / "configs" / "metadata.json"))
+    parser["bundle_root"] = str(root)
+    return parser
+
+
+def _scripted_parser(path: Path) -> ConfigParser:
+    checked_hash(path, manifest_required=True)
+    metadata, config = read_configuration(path)
+    parser = ConfigParser(config)
+    parser.read_meta(metadata)
+    content = read_torchscript(path)
+    architecture = {
+        "detector_settings": content["detector"]["settings"],
+        "classifier_settings": content["classifier"]["settings"],
+    }
+    # An overlay of the export is not in the file, but what it was for is: the networks.
+    for name, values in architecture.items():
+        parser[name] = {"_target_": config[name]["_target_"], **values}
+    parser.update({"bundle_root": str(path.parent), "weights": path.name})
+    return parser
 
 
 def build_model(
@@ -175,6 +201,15 @@ def detector_network(model: Model, use_list_output: bool) -> LesionDetector:
         raise UntrustedModelError("WEIGHTS_MISMATCH", "The weights hold no lesion detector.")
     model.detector.use_list_output = use_list_output
     return model.detector
+
+
+def triage_network(model: Model) -> TriageNetwork:
+    """Return both networks of a model as one, for a TorchScript file that stands for a bundle."""
+    if model.detector is None or model.classifier is None:
+        raise UntrustedModelError("WEIGHTS_MISMATCH", "Triage needs a lesion detector and a classifier.")
+    names = (field.name for field in dataclasses.fields(ModelCard))
+    card = {name: str(getattr(model.report, name)) for name in names}
+    return TriageNetwork(model.detector, model.classifier, card)
 
 
 def slice_model(
