@@ -15,7 +15,6 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import torch
@@ -26,19 +25,20 @@ from covid_ct_mask_net.networks.detector import LesionDetector
 from covid_ct_mask_net.networks.settings import light_detector_settings
 from covid_ct_mask_net.training.release.chests import load_grounds
 from covid_ct_mask_net.training.release.dense_head import DenseHead, dense_loss
-from covid_ct_mask_net.training.synthesis.slice_supply import Ground, Sample, SupplySettings, supply
+from covid_ct_mask_net.training.release.feed import Feed
+from covid_ct_mask_net.training.synthesis.slice_supply import Ground, Sample, SupplySettings
 
 SHIPPED_DETECTOR = light_detector_settings(
     image_min_size=320,
     image_max_size=544,
-    anchor_sizes=(8, 16, 32, 64, 128),
+    anchor_sizes=(10, 22, 48, 100, 200),
     rpn_foreground_iou=0.5,
     roi_foreground_iou=0.5,
     roi_background_iou=0.5,
     rpn_top_training=500,
     rpn_top_testing=300,
     rpn_positive_fraction=0.5,
-    roi_batch=32,
+    roi_batch=16,
     roi_positive_fraction=0.5,
 )
 CARD = ModelCard(
@@ -63,18 +63,21 @@ class Plan:
         Share of the steps, at the end, in which batch normalisation is frozen.
     seed
         Of weights and slices.
+    drawing
+        Processes that draw slices, for each that trains.
     minutes
         Time after which training is over, whatever the steps; None for no limit. A run that this ends cannot
         be repeated to the bit.
     """
 
-    steps: int = 1600
-    batch: int = 4
+    steps: int = 4000
+    batch: int = 8
     rate: float = 6e-4
     warm_up: int = 60
     decay: float = 1e-4
     frozen: float = 0.2
     seed: int = 20201106
+    drawing: int = 1
     minutes: float | None = None
 
 
@@ -107,33 +110,34 @@ def train_detector(  # noqa: C901
     detector.train().to(memory_format=torch.channels_last)
     learner = _Learner(detector)
     optimizer = torch.optim.AdamW(learner.parameters(), plan.rate, weight_decay=plan.decay)
-    slices = supply(grounds, SupplySettings(), plan.seed + 1 + rank)
     log = output.with_suffix(".jsonl")
     begun, sums = time.monotonic(), dict[str, float]()
     frozen = False
-    for step in range(plan.steps):
-        done = _share_done(plan, step, time.monotonic() - begun, world)
-        if done >= 1:
-            break
-        if not frozen and done >= 1 - plan.frozen:
-            _average_statistics(detector, world)
-            _freeze_normalisation(detector)
-            frozen = True
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(plan, step, done)
-        losses = _step(learner, optimizer, list(islice(slices, plan.batch)), world)
-        for name, value in losses.items():
-            sums[name] = sums.get(name, 0.0) + value / 20
-        if step % 20 == 19:
-            if rank == 0:
-                line = {"step": step + 1, "seconds": round(time.monotonic() - begun), **sums}
-                with log.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(line) + "\n")
-            sums = {}
-        if step % 100 == 99:
-            _average_statistics(detector, world)
-            if rank == 0:
-                save_checkpoint(output, CARD, detector, None)
+    with Feed(grounds, SupplySettings(), plan.seed + 1000 * rank, plan.drawing) as feed:
+        for step in range(plan.steps):
+            done = _share_done(plan, step, time.monotonic() - begun, world)
+            if done >= 1:
+                break
+            if not frozen and done >= 1 - plan.frozen:
+                _average_statistics(detector, world)
+                _freeze_normalisation(detector)
+                frozen = True
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(plan, step, done)
+            losses = _step(learner, optimizer, feed.batch(plan.batch), world)
+            for name, value in losses.items():
+                sums[name] = sums.get(name, 0.0) + value / 20
+            if step % 20 == 19:
+                if rank == 0:
+                    spent = round(time.monotonic() - begun)
+                    line = {"step": step + 1, "seconds": spent, "drawn": feed.drawn, **sums}
+                    with log.open("a", encoding="utf-8") as file:
+                        file.write(json.dumps(line) + "\n")
+                sums = {}
+            if step % 100 == 99:
+                _average_statistics(detector, world)
+                if rank == 0:
+                    save_checkpoint(output, CARD, detector, None)
     _average_statistics(detector, world)
     if rank == 0:
         save_checkpoint(output, CARD, detector, None)
@@ -182,7 +186,10 @@ class _Learner(nn.Module):
 def _step(
     detector: _Learner, optimizer: torch.optim.Optimizer, batch: list[Sample], world: int
 ) -> dict[str, float]:
-    losses = detector([image for image, _ in batch], [target for _, target in batch])
+    # bfloat16 nearly doubles the speed of convolutions on processors that know it.
+    with torch.autocast("cpu", torch.bfloat16):
+        losses = detector([image for image, _ in batch], [target for _, target in batch])
+    losses = {name: loss.float() for name, loss in losses.items()}
     total = torch.stack([loss.reshape(()) for loss in losses.values()]).sum()
     optimizer.zero_grad()
     total.backward()  # type: ignore[no-untyped-call]

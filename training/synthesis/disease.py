@@ -109,31 +109,57 @@ def draw_lesions(
 
 def _covid(lungs: LungMap, rng: np.random.Generator, severe: float) -> list[Lesion]:
     count = 3 + rng.poisson(3 + 9 * severe)
-    weight = np.exp(-lungs.pleura_mm / 11.0) * np.exp(-1.6 * lungs.height) * (0.35 + lungs.back) ** 1.5
-    large = rng.poisson(2.0 * max(0.0, severe - 0.45) / 0.55)
-    centres = _places(lungs, weight, count + large, rng, both_sides=True)
-    shares = np.array([0.50 - 0.2 * severe, 0.18, 0.24 + 0.12 * severe, 0.08 + 0.08 * severe])
+    centres = _places(lungs, _peripheral(lungs), count, rng, both_sides=True)
+    shares = np.array([0.46 - 0.2 * severe, 0.20, 0.24 + 0.12 * severe, 0.10 + 0.08 * severe])
     kinds = tuple(Pattern)
-    patterns = [kinds[k] for k in rng.choice(len(kinds), count + large, p=shares / shares.sum())]
+    patterns = [kinds[k] for k in rng.choice(len(kinds), count, p=shares / shares.sum())]
     lesions = []
-    for number, (centre, pattern) in enumerate(zip(centres, patterns, strict=True)):
+    for centre, pattern in zip(centres, patterns, strict=True):
         radius = float(np.clip(rng.lognormal(np.log(9 + 11 * severe), 0.45), 5, 48))
-        if number >= count:
-            # Severe disease is confluent: opacities fill much of a lobe.
-            radius = rng.uniform(32, 70)
-        solid = pattern is Pattern.CONSOLIDATION
-        lesions.append(
-            Lesion(
-                centre=centre,
-                radii=_radii(0.6 * radius if solid else radius, 0.22, rng),
-                pattern=pattern,
-                filling=rng.uniform(0.16, 0.50),
-                core=rng.uniform(0.3, 0.8),
-                ragged=rng.uniform(0.3, 1.0),
-                edge_mm=rng.uniform(2, 7),
-            )
-        )
+        if pattern is Pattern.CONSOLIDATION:
+            radius *= 0.6
+        radii = _radii(radius, 0.22, rng, flat=rng.random() < 0.2)
+        lesions.append(_opacity(centre, radii, pattern, rng.uniform(0.3, 1.0), rng))
+    return lesions + confluent(lungs, rng, int(rng.poisson(2.5 * max(0.0, severe - 0.45) / 0.55)))
+
+
+def confluent(lungs: LungMap, rng: np.random.Generator, count: int) -> list[Lesion]:
+    """Return opacities that fill much of a lobe or a lung and spare parts of it, as in severe disease."""
+    if count == 0:
+        return []
+    kinds = tuple(Pattern)
+    lesions = []
+    for centre in _places(lungs, _peripheral(lungs) + 0.05, count, rng):
+        pattern = kinds[int(rng.choice(len(kinds), p=(0.42, 0.26, 0.20, 0.12)))]
+        radii = _radii(rng.uniform(32, 95), 0.22, rng)
+        lesions.append(_opacity(centre, radii, pattern, rng.uniform(0.6, 1.7), rng))
     return lesions
+
+
+def _peripheral(lungs: LungMap) -> NDArray[np.float64]:
+    """Return the weight of places: near the pleura, at the base, behind."""
+    return np.exp(-lungs.pleura_mm / 11.0) * np.exp(-1.6 * lungs.height) * (0.35 + lungs.back) ** 1.5
+
+
+def _opacity(
+    centre: tuple[int, int, int],
+    radii: tuple[float, float, float],
+    pattern: Pattern,
+    ragged: float,
+    rng: np.random.Generator,
+) -> Lesion:
+    paving = pattern is Pattern.CRAZY_PAVING
+    return Lesion(
+        centre=centre,
+        radii=radii,
+        pattern=pattern,
+        filling=rng.uniform(0.25, 0.60) if paving else rng.uniform(0.14, 0.44),
+        core=rng.uniform(0.3, 0.8),
+        ragged=ragged,
+        edge_mm=rng.uniform(2, 7),
+        density=_density(rng),
+        turn=rng.uniform(0, np.pi),
+    )
 
 
 def _lobar(lungs: LungMap, rng: np.random.Generator, severe: float) -> list[Lesion]:
@@ -154,6 +180,8 @@ def _lobar(lungs: LungMap, rng: np.random.Generator, severe: float) -> list[Lesi
                 core=rng.uniform(0.75, 1.0),
                 ragged=rng.uniform(0.5, 1.1),
                 edge_mm=rng.uniform(1.5, 5),
+                density=_density(rng),
+                turn=rng.uniform(0, np.pi),
             )
         )
     return lesions
@@ -174,6 +202,8 @@ def _bronchial(lungs: LungMap, rng: np.random.Generator, severe: float) -> list[
             core=rng.uniform(0.55, 1.0),
             ragged=rng.uniform(0.6, 1.1),
             edge_mm=rng.uniform(2, 6),
+            density=_density(rng),
+            turn=rng.uniform(0, np.pi),
         )
         for centre in _places(lungs, weight, count, rng)
     ]
@@ -195,6 +225,16 @@ def _places(
     return [(int(z), int(y), int(x)) for z, y, x in lungs.voxels[chosen]]
 
 
-def _radii(radius: float, spread: float, rng: np.random.Generator) -> tuple[float, float, float]:
+def _radii(
+    radius: float, spread: float, rng: np.random.Generator, flat: bool = False
+) -> tuple[float, float, float]:
+    """Return radii about ``radius``; flat ones are bands in the axial plane, as of organising pneumonia."""
     z, y, x = radius * rng.lognormal(0, spread, 3)
+    if flat:
+        y, x = 1.4 * y, max(3.0, 0.3 * x)
     return float(z), float(y), float(x)
+
+
+def _density(rng: np.random.Generator) -> float:
+    """Return how much air consolidation has lost: all of it, or nearly so in half of the lesions."""
+    return float(rng.uniform(0.85, 0.98) if rng.random() < 0.5 else rng.uniform(0.55, 0.85))

@@ -4,6 +4,10 @@ A lesion replaces a share *a* of the air by fluid: HU' = HU + a (fluid - HU). Ve
 already, stay visible in ground glass (a of 0.15 to 0.5: attenuation rises, vessels are not hidden) and vanish
 in consolidation (a near 1), where open bronchi remain as air bronchograms (definitions: Hansell et al. 2008,
 Fleischner Society glossary, Radiology 246:697). The same holds in real lungs, so the same code works there.
+
+Labels follow attenuation, as readers do: where about half of the air is gone, on the mean over a few
+millimetres, it is consolidation, whatever the pattern (dense crazy paving, ground glass upon ground glass).
+Vessels that show in ground glass, and open airways, are not labelled.
 """
 
 from __future__ import annotations
@@ -21,6 +25,10 @@ from covid_ct_mask_net.training.synthesis.grids import Grid, Labels, Mask, Volum
 from covid_ct_mask_net.training.synthesis.phantom import smooth_noise
 
 FLUID_HU = 35.0
+# Share of lost air from which readers speak of consolidation.
+_SOLID_SHARE = 0.48
+_MEAN_MM = 5.0
+_VESSEL_HU = -350.0
 # Lungs are worked on in a box this many radii around a lesion.
 _REACH = 1.6
 
@@ -54,6 +62,10 @@ class Lesion:
         How irregular its border is, 0 to about 1.
     edge_mm
         Width over which it fades.
+    density
+        Share of air that is replaced where it is consolidated.
+    turn
+        Angle in the axial plane by which the radii along y and x are turned, in radians.
     """
 
     centre: tuple[int, int, int]
@@ -63,6 +75,8 @@ class Lesion:
     core: float
     ragged: float
     edge_mm: float
+    density: float = 0.95
+    turn: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,35 +122,47 @@ def implant(
     result = hu.astype(np.float32, copy=True)
     labels = np.zeros(hu.shape, dtype=np.uint8)
     instances = np.zeros(hu.shape, dtype=np.uint16)
+    air = np.ones(hu.shape, dtype=np.float32)
     for number, lesion in enumerate(lesions, start=1):
         box = _box(lesion, grid)
         inside = lungs[box] > 0
-        # A lesion stays in the lung that its centre is in.
-        side = lungs[lesion.centre]
+        if not inside.any():
+            continue
+        # A lesion stays in the lung that its centre is in; the centre may lie above or below the volume.
+        z, y, x = lesion.centre
+        side = lungs[min(max(z, 0), len(lungs) - 1), y, x]
         if side:
             inside = lungs[box] == side
         ground, solid = _shape(lesion, box, grid, rng)
-        filling = _filling(lesion, ground, solid, grid, rng) * inside
-        if airways is not None:
-            filling = filling * (1 - airways[box])
+        unfaded, texture = _filling(lesion, solid, grid, rng)
+        open_air = 1 - airways[box] if airways is not None else np.ones_like(ground)
+        filling = unfaded * ground * inside * open_air
         part = result[box]
         fine = part - ndimage.gaussian_filter(part, (0, 1, 1))
         noise = 0.35 * np.clip(fine, -60, 60)
         # Noise does not drown with the air: what is finer than vessels stays, a little weaker.
         added = filling * (FLUID_HU - part + noise)
         result[box] = np.where(part < FLUID_HU, part + added, part)
-        seen, dense = (ground > 0.5) & inside, (solid > 0.5) & inside
-        labels[box] = np.where(
-            dense, LesionClass.CONSOLIDATION, np.where(seen & (labels[box] == 0), 1, labels[box])
-        )
-        instances[box][seen | dense] = number
+        lost = 1 - air[box] * (1 - texture)
+        air[box] *= 1 - filling
+        sigma = _MEAN_MM / grid.spacing[1]
+        seen = (ground > 0.5) & inside & (open_air > 0.5)
+        dense = seen & ((solid > 0.5) | (ndimage.gaussian_filter(lost, (0, sigma, sigma)) > _SOLID_SHARE))
+        vessel = ndimage.gaussian_filter(hu[box], (0, 1, 1)) > _VESSEL_HU
+        glass = seen & ~vessel & (labels[box] == 0)
+        labels[box] = np.where(dense, LesionClass.CONSOLIDATION, np.where(glass, 1, labels[box]))
+        instances[box][seen & (labels[box] > 0)] = number
     return Implanted(result, labels, instances)
 
 
 def _box(lesion: Lesion, grid: Grid) -> tuple[slice, ...]:
+    across = max(lesion.radii[1:]) if lesion.turn else 0.0
+    longest = (lesion.radii[0], *(max(across, r) for r in lesion.radii[1:]))
+    # Ragged lesions reach out further here and there.
+    reach = _REACH + 0.5 * max(0.0, lesion.ragged - 1)
     return tuple(
-        slice(max(0, int(c - _REACH * r / s) - 1), min(n, int(c + _REACH * r / s) + 2))
-        for c, r, s, n in zip(lesion.centre, lesion.radii, grid.spacing, grid.shape, strict=True)
+        slice(max(0, int(c - reach * r / s) - 1), max(0, min(n, int(c + reach * r / s) + 2)))
+        for c, r, s, n in zip(lesion.centre, longest, grid.spacing, grid.shape, strict=True)
     )
 
 
@@ -144,11 +170,15 @@ def _shape(
     lesion: Lesion, box: tuple[slice, ...], grid: Grid, rng: np.random.Generator
 ) -> tuple[Volume, Volume]:
     """Return how much each voxel belongs to the lesion, and to its consolidated part, 0 to 1."""
-    axes = [
-        (np.arange(b.start, b.stop) - c) * s / r
-        for b, c, s, r in zip(box, lesion.centre, grid.spacing, lesion.radii, strict=True)
-    ]
-    radius = np.sqrt(axes[0][:, None, None] ** 2 + axes[1][None, :, None] ** 2 + axes[2][None, None, :] ** 2)
+    z, y, x = (
+        (np.arange(b.start, b.stop, dtype=np.float32) - c) * np.float32(s)
+        for b, c, s in zip(box, lesion.centre, grid.spacing, strict=True)
+    )
+    cosine, sine = np.float32(np.cos(lesion.turn)), np.float32(np.sin(lesion.turn))
+    along = (cosine * y[:, None] + sine * x[None, :]) / np.float32(lesion.radii[1])
+    across = (cosine * x[None, :] - sine * y[:, None]) / np.float32(lesion.radii[2])
+    plane = along**2 + across**2
+    radius = np.sqrt((z[:, None, None] / np.float32(lesion.radii[0])) ** 2 + plane[None])
     shape = radius.shape
     mean = float(np.mean(lesion.radii))
     coarse = smooth_noise(shape, tuple(0.7 * mean / s for s in grid.spacing), rng)
@@ -167,17 +197,17 @@ def _shape(
     return ground.astype(np.float32), solid.astype(np.float32)
 
 
-def _filling(lesion: Lesion, ground: Volume, solid: Volume, grid: Grid, rng: np.random.Generator) -> Volume:
-    """Return the share of air that is replaced in each voxel."""
-    shape = ground.shape
+def _filling(lesion: Lesion, solid: Volume, grid: Grid, rng: np.random.Generator) -> tuple[Volume, Volume]:
+    """Return the share of air that is replaced, with and without cores, before the lesion fades outward."""
+    shape = solid.shape
     uneven = smooth_noise(shape, tuple(5.0 / s for s in grid.spacing), rng)
     share = lesion.filling * (1 + 0.18 * uneven)
+    full = lesion.density * (1 + 0.06 * uneven)
     if lesion.pattern is Pattern.CRAZY_PAVING:
         share = share + 0.26 * _septa(shape, grid, rng)
-    share = np.clip(share, 0.05, 0.85) * ground
-    full = 0.93 + 0.05 * uneven
-    filled: Volume = np.clip(np.maximum(share, full * solid), 0, 1).astype(np.float32)
-    return filled
+    share = np.clip(share, 0.05, 0.85)
+    filled = np.clip(share + solid * np.maximum(full - share, 0), 0, 1)
+    return filled.astype(np.float32), share.astype(np.float32)
 
 
 def _septa(shape: tuple[int, ...], grid: Grid, rng: np.random.Generator) -> NDArray[np.float32]:

@@ -6,23 +6,26 @@ different slices as training asks for, and no slice comes twice.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from scipy import ndimage
 from torch import Tensor
-from torch.nn import functional
 
 from covid_ct_mask_net.labels import MaskType, SliceClass
 from covid_ct_mask_net.training.synthesis.acquisition import acquire, draw_acquisition
-from covid_ct_mask_net.training.synthesis.disease import LungMap, draw_lesions, map_lungs
+from covid_ct_mask_net.training.synthesis.disease import LungMap, confluent, draw_lesions, map_lungs
 from covid_ct_mask_net.training.synthesis.grids import Grid, Labels, Volume
-from covid_ct_mask_net.training.synthesis.lesions import implant
+from covid_ct_mask_net.training.synthesis.lesions import Lesion, implant
 from covid_ct_mask_net.training.synthesis.phantom import Chest
 from covid_ct_mask_net.training.targets import detection_target
+
+_ABOUT_A_LESION = 0.8
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,10 +65,16 @@ class SupplySettings:
         Of Control, Common Pneumonia and COVID-19.
     second_share
         Of diseased draws, how many get the lesions of a second draw on top.
+    confluent_share
+        Of diseased draws, how many get one to three confluent opacities on top.
     real_share
         Of draws from real chests.
     slices_a_draw
         Slices taken from a chest before the next.
+    views
+        How often each slice is shown, each time cropped, turned and windowed anew.
+    slab
+        Number of neighbouring slices, usually about a lesion's centre, that lesions are put into.
     lesion_share
         Of slices that show lesions, where the chest has any.
     pixel_mm
@@ -76,31 +85,59 @@ class SupplySettings:
         Largest distance of a crop from the lungs.
     level, width
         Ranges of the window.
+    haze_share, haze
+        Of draws in which all of the lungs are denser (expiration), and the largest share of air lost so.
+    turn, stretch
+        Largest rotation in radians, and largest logarithm of the ratio of both axes.
+    picture_share
+        Of slices that look like pictures taken from publications: lossy compression, sharpened or enlarged.
     minimum_area
         Lesions of this many pixels or fewer are not taught.
     """
 
-    class_shares: tuple[float, float, float] = (0.06, 0.38, 0.56)
+    class_shares: tuple[float, float, float] = (0.12, 0.28, 0.60)
     second_share: float = 0.4
-    real_share: float = 0.5
+    confluent_share: float = 0.35
+    real_share: float = 0.6
     slices_a_draw: int = 6
-    lesion_share: float = 0.8
-    pixel_mm: tuple[float, float] = (0.65, 1.25)
-    whole_share: float = 0.15
+    views: int = 2
+    slab: int = 10
+    lesion_share: float = 0.85
+    pixel_mm: tuple[float, float] = (0.7, 1.2)
+    whole_share: float = 0.12
     margin_mm: float = 20.0
-    level: tuple[float, float] = (-720.0, -480.0)
-    width: tuple[float, float] = (1100.0, 1900.0)
+    level: tuple[float, float] = (-740.0, -430.0)
+    width: tuple[float, float] = (1000.0, 1950.0)
+    haze_share: float = 0.4
+    haze: float = 0.14
+    turn: float = 0.15
+    stretch: float = 0.15
+    picture_share: float = 0.5
     minimum_area: int = 16
 
 
 Sample = tuple[Tensor, dict[str, Tensor]]
+Drawn = tuple[NDArray[np.float32], Labels]
 
 
 def supply(grounds: Sequence[Ground], settings: SupplySettings, seed: int) -> Iterator[Sample]:
-    """Yield slices (1, H, W) in [0, 1] with detection targets, without end.
+    """Yield slices (1, H, W) in [0, 1] with detection targets, without end."""
+    for image, labels in draw_slices(grounds, settings, seed):
+        yield sample_of(image, labels, settings.minimum_area)
+
+
+def sample_of(image: NDArray[np.float32], labels: Labels, minimum_area: int) -> Sample:
+    """Return a drawn slice as the detector takes it.
 
     Targets hold ``scale`` 1: the detector reads slices at the pixel size that was drawn.
     """
+    target = detection_target(labels, MaskType.BOTH, minimum_area)
+    target["scale"] = torch.tensor([1.0], dtype=torch.float64)
+    return torch.from_numpy(np.ascontiguousarray(image))[None], target
+
+
+def draw_slices(grounds: Sequence[Ground], settings: SupplySettings, seed: int) -> Iterator[Drawn]:
+    """Yield slices float32 (H, W) in [0, 1] with lesion labels uint8 (H, W), without end."""
     rng = np.random.default_rng(seed)
     real = [ground for ground in grounds if ground.real]
     phantoms = [ground for ground in grounds if not ground.real]
@@ -110,7 +147,7 @@ def supply(grounds: Sequence[Ground], settings: SupplySettings, seed: int) -> It
         yield from _draw(pool[int(rng.integers(len(pool)))], settings, rng)
 
 
-def _draw(ground: Ground, settings: SupplySettings, rng: np.random.Generator) -> Iterator[Sample]:
+def _draw(ground: Ground, settings: SupplySettings, rng: np.random.Generator) -> Iterator[Drawn]:
     chest, grid = ground.chest, ground.chest.grid
     slice_class = SliceClass(int(rng.choice(3, p=settings.class_shares)))
     # Training wants the many and large lesions that mild disease, the commoner, lacks.
@@ -118,14 +155,36 @@ def _draw(ground: Ground, settings: SupplySettings, rng: np.random.Generator) ->
     lesions = draw_lesions(slice_class, ground.map, rng, severity)
     if slice_class is not SliceClass.CONTROL and rng.random() < settings.second_share:
         lesions += draw_lesions(SliceClass(int(rng.integers(1, 3))), ground.map, rng, severity)
-    planted = implant(chest.hu, chest.lungs, grid, lesions, rng, chest.airways)
-    usable = np.array(ground.slices)
+    if slice_class is not SliceClass.CONTROL and rng.random() < settings.confluent_share:
+        lesions = confluent(ground.map, rng, int(rng.integers(1, 4))) + lesions
+    first, last = _slab(ground, lesions, settings.slab, rng)
+    lungs_here = chest.lungs[first:last]
+    ground_hu = chest.hu[first:last]
+    if rng.random() < settings.haze_share:
+        ground_hu = _hazy(ground_hu, lungs_here, rng.uniform(0, settings.haze))
+    moved = [replace(one, centre=(one.centre[0] - first, *one.centre[1:])) for one in lesions]
+    airways = None if chest.airways is None else chest.airways[first:last]
+    part = Grid(ground_hu.shape, grid.spacing, (grid.axis(0)[first], *grid.origin[1:]))
+    planted = implant(ground_hu, lungs_here, part, moved, rng, airways)
+    usable = np.array([k - first for k in ground.slices if first <= k < last])
     chosen = _choose(usable, planted.labels[usable], settings, rng)
     hu = planted.hu[chosen]
     if not ground.real:
-        hu = acquire(hu, chest.lungs[chosen], grid, draw_acquisition(rng), rng)
-    for plane, labels, lungs in zip(hu, planted.labels[chosen], chest.lungs[chosen], strict=True):
-        yield _changed(plane, labels, lungs, grid, settings, rng)
+        hu = acquire(hu, lungs_here[chosen], part, draw_acquisition(rng), rng)
+    for plane, labels, lungs in zip(hu, planted.labels[chosen], lungs_here[chosen], strict=True):
+        for _ in range(settings.views):
+            yield _changed(plane, labels, lungs, grid, settings, rng)
+
+
+def _slab(ground: Ground, lesions: Sequence[Lesion], size: int, rng: np.random.Generator) -> tuple[int, int]:
+    """Return first slice and end of neighbouring slices, some of which may be shown."""
+    middle = int(rng.choice(ground.slices))
+    if lesions and rng.random() < _ABOUT_A_LESION:
+        size_of = np.array([max(one.radii) for one in lesions])
+        wanted = lesions[int(rng.choice(len(lesions), p=size_of / size_of.sum()))].centre[0]
+        middle = min(ground.slices, key=lambda k: abs(k - wanted))
+    first = max(0, min(middle - size // 2, len(ground.chest.hu) - size))
+    return first, min(first + size, len(ground.chest.hu))
 
 
 def _choose(
@@ -150,28 +209,69 @@ def _changed(
     grid: Grid,
     settings: SupplySettings,
     rng: np.random.Generator,
-) -> Sample:
-    """Return a slice cropped, resampled, mirrored, windowed, blurred and made noisy at random."""
+) -> Drawn:
+    """Return a slice cropped, turned, resampled, mirrored, windowed, blurred and made noisy at random."""
     rows, columns = _box(lungs, grid, settings, rng)
-    plane, labels = plane[rows, columns], labels[rows, columns]
     pixel = float(np.exp(rng.uniform(*np.log(settings.pixel_mm))))
-    size = [max(64, round(n * s / pixel)) for n, s in zip(plane.shape, grid.spacing[1:], strict=True)]
-    image = torch.from_numpy(np.ascontiguousarray(plane))[None, None]
-    image = functional.interpolate(image, size=size, mode="bilinear", align_corners=False, antialias=True)
-    mask = functional.interpolate(
-        torch.from_numpy(np.ascontiguousarray(labels))[None, None].float(), size=size
-    )
+    image, mask = _resampled(plane, labels, (rows, columns), pixel / grid.spacing[1], settings, rng)
     if rng.random() < 0.5:
-        image, mask = image.flip(-1), mask.flip(-1)
+        image, mask = image[:, ::-1], mask[:, ::-1]
     level, width = rng.uniform(*settings.level), rng.uniform(*settings.width)
-    shown = ((image[0, 0].numpy() - level) / width + 0.5).clip(0, 1) ** np.exp(rng.uniform(-0.35, 0.35))
+    shown = ((image - level) / width + 0.5).clip(0, 1) ** np.exp(rng.uniform(-0.35, 0.35))
     if rng.random() < 0.3:
-        shown = ndimage.gaussian_filter(shown, rng.uniform(0.3, 1.0))
+        shown = ndimage.gaussian_filter(shown, rng.uniform(0.3, 1.2))
     if rng.random() < 0.3:
-        shown = shown + rng.normal(0, rng.uniform(0.005, 0.04), shown.shape)
-    target = detection_target(mask[0, 0].numpy().astype(np.uint8), MaskType.BOTH, settings.minimum_area)
-    target["scale"] = torch.tensor([1.0], dtype=torch.float64)
-    return torch.from_numpy(shown.clip(0, 1).astype(np.float32))[None], target
+        shown = shown + rng.normal(0, rng.uniform(0.005, 0.05), shown.shape)
+    if rng.random() < settings.picture_share:
+        shown = _as_picture(shown, rng)
+    return shown.clip(0, 1).astype(np.float32), mask
+
+
+def _hazy(hu: Volume, lungs: Labels, share: float) -> Volume:
+    """Return the chest with this share of the air of its lungs replaced evenly."""
+    hazy = hu.copy()
+    inside = (lungs > 0) & (hu < 0)
+    hazy[inside] *= 1 - share
+    return hazy
+
+
+def _resampled(
+    plane: Volume,
+    labels: Labels,
+    box: tuple[slice, slice],
+    step: float,
+    settings: SupplySettings,
+    rng: np.random.Generator,
+) -> tuple[Volume, Labels]:
+    """Return the box of a slice, turned and stretched about its middle, at ``step`` pixels a pixel."""
+    turn = rng.uniform(-settings.turn, settings.turn)
+    stretch = np.exp(0.5 * rng.uniform(-settings.stretch, settings.stretch))
+    steps = step * np.array([stretch, 1 / stretch])
+    size = [max(64, round((part.stop - part.start) / s)) for part, s in zip(box, steps, strict=True)]
+    cosine, sine = np.cos(turn), np.sin(turn)
+    matrix = np.array([[cosine, -sine], [sine, cosine]]) * steps[None, :]
+    middle = np.array([(part.start + part.stop - 1) / 2 for part in box])
+    offset = middle - matrix @ ((np.array(size) - 1) / 2)
+    sharp = ndimage.gaussian_filter(plane, 0.4 * max(0.0, step - 1.0)) if step > 1 else plane
+    image = ndimage.affine_transform(sharp, matrix, offset, tuple(size), order=1, cval=-1000.0)
+    mask = ndimage.affine_transform(labels, matrix, offset, tuple(size), order=0)
+    return image, mask
+
+
+def _as_picture(shown: NDArray[np.floating], rng: np.random.Generator) -> NDArray[np.floating]:
+    """Return the slice as publications print it: sharpened or enlarged from few pixels, as JPEG."""
+    if rng.random() < 0.4:
+        shown = shown + rng.uniform(0.3, 1.5) * (shown - ndimage.gaussian_filter(shown, 1.0))
+    picture = Image.fromarray((shown.clip(0, 1) * 255).astype(np.uint8))
+    if rng.random() < 0.4:
+        share = rng.uniform(0.45, 0.9)
+        small = [max(16, round(share * side)) for side in picture.size]
+        picture = picture.resize((small[0], small[1]), Image.Resampling.BILINEAR).resize(
+            picture.size, Image.Resampling.BICUBIC
+        )
+    stored = io.BytesIO()
+    picture.save(stored, "JPEG", quality=int(rng.integers(40, 95)))
+    return np.asarray(Image.open(stored), dtype=np.float32) / 255
 
 
 def _box(

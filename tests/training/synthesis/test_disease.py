@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from covid_ct_mask_net.labels import SliceClass
-from covid_ct_mask_net.training.synthesis.disease import LungMap, draw_lesions, map_lungs
+from covid_ct_mask_net.training.synthesis.disease import LungMap, confluent, draw_lesions, map_lungs
 from covid_ct_mask_net.training.synthesis.lesions import Lesion, Pattern
 from covid_ct_mask_net.training.synthesis.phantom import Chest
 
@@ -57,6 +57,13 @@ def test_severity_adds_lesions(lungs: LungMap) -> None:
         for s in (0.1, 0.9)
     ]
     assert sizes[1] > sizes[0] + 3
+
+
+def test_confluent_opacities_are_large(lungs: LungMap) -> None:
+    large = confluent(lungs, np.random.default_rng(3), 20)
+    assert np.median([max(lesion.radii) for lesion in large]) > 40
+    assert {lesion.pattern for lesion in large} >= {Pattern.GROUND_GLASS, Pattern.CRAZY_PAVING}
+    assert confluent(lungs, np.random.default_rng(3), 0) == []
 
 
 def test_map_measures_depth_and_height(lungs: LungMap) -> None:

@@ -8,7 +8,12 @@ import pytest
 import torch
 
 from covid_ct_mask_net.training.synthesis.phantom import Chest
-from covid_ct_mask_net.training.synthesis.slice_supply import Ground, SupplySettings, supply
+from covid_ct_mask_net.training.synthesis.slice_supply import (
+    Ground,
+    SupplySettings,
+    draw_slices,
+    supply,
+)
 
 SETTINGS = SupplySettings(pixel_mm=(2.5, 3.5), minimum_area=2)
 
@@ -51,3 +56,30 @@ def test_only_slices_that_may_be_shown_are_shown(chest: Chest) -> None:
     ground = Ground.of(replace(lit, hu=lit.hu.astype(np.float32)), [20], real=True)
     for image, _ in islice(supply([ground], replace(SETTINGS, whole_share=1.0), 3), 3):
         assert float(image.mean()) < 0.9
+
+
+def test_every_slice_is_shown_as_often_as_asked(ground: Ground) -> None:
+    plain = replace(
+        SETTINGS, turn=0.0, stretch=0.0, whole_share=1.0, pixel_mm=(3.0, 3.0), picture_share=0.0, views=3
+    )
+    images = [image.shape for image, _ in islice(draw_slices([ground], plain, 5), 6)]
+    assert len(set(images)) == 1
+    labels = [labels for _, labels in islice(draw_slices([ground], plain, 5), 6)]
+    for first, second in ((0, 1), (1, 2), (3, 4)):
+        same = (labels[first] == labels[second]).all()
+        mirrored = (labels[first] == labels[second][:, ::-1]).all()
+        assert same or mirrored
+
+
+def test_haze_makes_lungs_denser_and_teaches_nothing(ground: Ground) -> None:
+    clear = replace(
+        SETTINGS, class_shares=(1.0, 0.0, 0.0), haze_share=0.0, whole_share=0.0, level=(-600.0, -600.0),
+        width=(1500.0, 1500.0), picture_share=0.0,
+    )  # fmt: skip
+    hazy = replace(clear, haze_share=1.0, haze=0.6)
+    means = []
+    for settings in (clear, hazy):
+        samples = list(islice(supply([ground], settings, 4), 12))
+        assert not any(len(target["boxes"]) for _, target in samples)
+        means.append(np.mean([float(image.quantile(0.3)) for image, _ in samples]))
+    assert means[1] > means[0] + 0.03
