@@ -61,6 +61,9 @@ class Plan:
         Highest learning rate, steps until it is reached, weight decay.
     frozen
         Share of the steps, at the end, in which batch normalisation is frozen.
+    hold_stem
+        Whether stem and first stage stay as they are: a fifth less work for a detector that goes on from an
+        earlier training.
     seed
         Of weights and slices.
     drawing
@@ -76,6 +79,7 @@ class Plan:
     warm_up: int = 60
     decay: float = 1e-4
     frozen: float = 0.2
+    hold_stem: bool = False
     seed: int = 20201106
     drawing: int = 1
     minutes: float | None = None
@@ -109,7 +113,11 @@ def train_detector(  # noqa: C901
     # Convolutions on a CPU are a fifth faster so.
     detector.train().to(memory_format=torch.channels_last)
     learner = _Learner(detector)
-    optimizer = torch.optim.AdamW(learner.parameters(), plan.rate, weight_decay=plan.decay)
+    if plan.hold_stem:
+        _hold_stem(detector)
+    optimizer = torch.optim.AdamW(
+        [p for p in learner.parameters() if p.requires_grad], plan.rate, weight_decay=plan.decay
+    )
     log = output.with_suffix(".jsonl")
     begun, sums = time.monotonic(), dict[str, float]()
     frozen = False
@@ -230,6 +238,13 @@ def _freeze_normalisation(detector: LesionDetector) -> None:
         module.eval()
 
 
+def _hold_stem(detector: LesionDetector) -> None:
+    """Keep stem and first residual stage, statistics too."""
+    for name, module in detector.backbone.body.named_children():
+        if name in ("conv1", "bn1", "layer1"):
+            module.requires_grad_(False).eval()
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run from the command line, in one process or under ``torchrun``."""
     import os
@@ -243,12 +258,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rate", type=float, default=Plan.rate)
     parser.add_argument("--seed", type=int, default=Plan.seed)
     parser.add_argument("--minutes", type=float)
+    parser.add_argument("--hold-stem", action="store_true", help="keep stem and first stage as they are")
     options = parser.parse_args(arguments)
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     torch.set_num_threads(1)
     if world > 1:
         distributed.init_process_group("gloo")
-    plan = Plan(steps=options.steps, rate=options.rate, seed=options.seed, minutes=options.minutes)
+    plan = Plan(
+        steps=options.steps,
+        rate=options.rate,
+        seed=options.seed,
+        minutes=options.minutes,
+        hold_stem=options.hold_stem,
+    )
     grounds = list(load_grounds(options.chests, options.real))
     train_detector(grounds, plan, options.output, rank, world, options.initial)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import queue
+import threading
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self
@@ -63,28 +63,39 @@ class Feed:
         self._store: list[Stored] = []
         self._order: list[int] = []
         self._batches: list[list[Sample]] = []
+        self._lock = threading.Lock()
+        self._arrived = threading.Condition(self._lock)
         self.drawn = 0
         self._queue: Any = context.Queue(64)
+        self._over = context.Event()
         self._processes = [
             context.Process(
-                target=_draw, args=(grounds, settings, seed + 1 + number, self._queue, patience), daemon=True
+                target=_draw,
+                args=(grounds, settings, seed + 1 + number, self._queue, self._over, patience),
+                daemon=True,
             )
             for number in range(processes)
         ]
+        # A pipe holds less than one slice: only somebody who always listens gets them as they are drawn.
+        self._listener = threading.Thread(target=self._listen, daemon=True)
 
     def __enter__(self) -> Self:
         """Start drawing."""
         for process in self._processes:
             process.start()
+        self._listener.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """End the processes."""
+        # They are not killed: a process killed as it writes leaves the queue locked.
+        self._over.set()
         for process in self._processes:
-            process.terminate()
             process.join()
+        self._queue.put(None)
+        self._listener.join()
 
     def batch(self, size: int) -> list[Sample]:
         """Return slices of about the same size; none comes twice before all in the store came.
@@ -92,37 +103,44 @@ class Feed:
         A batch is as large as its largest slice: with slices of all sizes a third would be padding.
         """
         if not self._batches:
-            self._renew(_ALIKE * size)
-            chosen = sorted((self._next() for _ in range(_ALIKE * size)), key=lambda one: one[0].numel())
+            with self._arrived:
+                self._arrived.wait_for(lambda: len(self._store) >= min(self._room, _ALIKE * size))
+                stored = [self._next() for _ in range(_ALIKE * size)]
+            chosen = sorted((self._sample(*one) for one in stored), key=lambda one: one[0].numel())
             batches = [chosen[start : start + size] for start in range(0, len(chosen), size)]
             self._batches = [batches[k] for k in self._rng.permutation(len(batches))]
         return self._batches.pop()
 
-    def _next(self) -> Sample:
+    def _next(self) -> Stored:
         if not self._order:
             self._order = [int(k) for k in self._rng.permutation(len(self._store))]
-        image, labels = self._store[self._order.pop()]
+        return self._store[self._order.pop()]
+
+    def _sample(self, image: NDArray[np.uint8], labels: Labels) -> Sample:
         if self._rng.random() < 0.5:
             image, labels = image[:, ::-1], labels[:, ::-1]
-        return sample_of(image.astype(np.float32) / 255, labels, self._settings.minimum_area)
+        shown = image.astype(np.float32) / np.float32(255)
+        return sample_of(shown, labels, self._settings.minimum_area)
 
-    def _renew(self, least: int) -> None:
-        """Take what was drawn; wait only while there are fewer slices than asked for."""
-        while True:
-            try:
-                stored = self._queue.get(block=len(self._store) < least)
-            except queue.Empty:
-                return
-            self.drawn += 1
-            if len(self._store) < self._room:
-                self._order.insert(int(self._rng.integers(len(self._order) + 1)), len(self._store))
-                self._store.append(stored)
-            else:
-                # The oldest goes; its place in the order stays, so that the new one comes this time or next.
-                self._store[self.drawn % self._room] = stored
+    def _listen(self) -> None:
+        """Put slices into the store as they come, until None comes."""
+        for stored in iter(self._queue.get, None):
+            with self._arrived:
+                if len(self._store) < self._room:
+                    self._order.insert(int(self._rng.integers(len(self._order) + 1)), len(self._store))
+                    self._store.append(stored)
+                else:
+                    # The oldest goes; the new one takes its turn, if it still has one.
+                    self._store[self.drawn % self._room] = stored
+                self.drawn += 1
+                self._arrived.notify()
 
 
-def _draw(grounds: Sequence[Ground], settings: SupplySettings, seed: int, into: Any, patience: int) -> None:
+def _draw(
+    grounds: Sequence[Ground], settings: SupplySettings, seed: int, into: Any, over: Any, patience: int
+) -> None:
     os.nice(patience)
     for image, labels in draw_slices(grounds, settings, seed):
         into.put((np.rint(image * 255).astype(np.uint8), np.ascontiguousarray(labels)))
+        if over.is_set():
+            return

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from covid_ct_mask_net.checkpoints import load_model
+from covid_ct_mask_net.checkpoints import load_model, load_segmentation
 from covid_ct_mask_net.training.release.detector import (
     SHIPPED_DETECTOR,
     Plan,
@@ -41,6 +41,20 @@ def test_a_short_training_writes_a_model(ground: Ground, tmp_path: Path) -> None
     assert any(float(mean.abs().max()) > 0.01 for mean in statistics if mean is not None)
     assert not any("dense" in name for name in model.detector.state_dict())
     assert torch.isfinite(model.detector([torch.rand(1, 64, 64)])[0]["scores"]).all()
+
+
+def test_a_held_stem_stays(ground: Ground, tmp_path: Path) -> None:
+    start = tmp_path / "start.pt"
+    train_detector([ground], Plan(steps=1, batch=1, warm_up=1), start)
+    plan = Plan(steps=2, batch=2, warm_up=1, hold_stem=True)
+    train_detector([ground], plan, tmp_path / "model.pt", start=start)
+    before, after = (load_segmentation(tmp_path / name).state_dict() for name in ("start.pt", "model.pt"))
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    held = {
+        name for name in before if "backbone.body" in name and "layer2" not in name and "layer3" not in name
+    }
+    assert not changed & held
+    assert any("layer3" in name for name in changed)
 
 
 def test_time_ends_a_run(ground: Ground, tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import torch
 
@@ -25,6 +27,7 @@ def test_new_slices_replace_the_oldest(ground: Ground) -> None:
     with Feed([ground], SETTINGS, 2, room=6) as feed:
         for _ in range(12):
             feed.batch(1)
+            time.sleep(0.1)
         assert feed.drawn > 6
         assert len(feed._store) == 6
 
