@@ -27,9 +27,7 @@ from covid_ct_mask_net.app.volume import SourceVolume
 from covid_ct_mask_net.geometry import voxel_volume_ml
 from covid_ct_mask_net.results import StudyResult
 
-_NO_LESION = (
-    "Without a lesion there is nothing to segment, to outline or to select: these objects are absent."
-)
+_NO_LESION = "Without a lesion there is nothing to segment or to outline: these objects are absent."
 _NO_FRAME_OF_REFERENCE = (
     "No segmentation: the images do not declare one frame of reference, so its voxels would have no place."
 )
@@ -73,12 +71,18 @@ def dicom_results(
     segmentation, remarks = _segmentation(objects, findings, slices, settings)
     files = {
         "sr.dcm": write_sr(
-            objects, outlines, segmentation=segmentation, remarks=remarks, sr_class=settings.sr_class
+            objects,
+            outlines,
+            segmentation=segmentation,
+            remarks=remarks,
+            sr_class=settings.sr_class,
+            frame_numbers=volume.frame_numbers,
         )
     }
     if segmentation is not None:
         files["seg.dcm"] = file_bytes(segmentation.dataset)
-    if outlines:
+    # A negative study shows nothing, and pictures of nothing are only in a reader's way.
+    if outlines or not (findings.lesions or (result.triage is not None and result.triage.negative)):
         files |= _display(objects, images, slices, outlines, settings)
     if settings.pdf:
         pictures = [view.picture for view in images.views]
@@ -117,9 +121,8 @@ def _display(
     outlines: tuple[SliceOutline, ...],
     settings: ReportSettings,
 ) -> dict[str, bytes]:
-    """Return key images, presentation state and key object selection of a study with lesions."""
-    grid = images.findings.grid
-    views = [view for view in images.views if view.key.lesions]
+    """Return key images, presentation state and key object selection of a study that is not negative."""
+    grid, views = images.findings.grid, images.views
     key = [slices[grid.source_slice(view.key.slice_index)] for view in views]
     most = settings.key_images
     captures = key_images(objects, [view.picture for view in views[:most]], key[:most])

@@ -31,13 +31,15 @@ th,td{border-bottom:1px solid var(--line);padding:.35rem .6rem;text-align:left;v
 th{background:var(--band);font-weight:600;white-space:nowrap}td.n{text-align:right;
 font-variant-numeric:tabular-nums;white-space:nowrap}
 .pictures{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,19rem),1fr));gap:1rem}
-figure{margin:0}img,svg{max-width:100%;height:auto;display:block}figcaption{color:var(--soft);font-size:.9rem}
+figure{margin:0;max-width:44rem}img,svg{max-width:100%;height:auto;display:block}figcaption{color:var(--soft);font-size:.9rem}
 .bar{display:block;height:.6rem;background:#3b82c4;border-radius:2px;min-width:1px}
-code{overflow-wrap:anywhere}a{color:inherit}
+code{overflow-wrap:anywhere}a{color:inherit}td:first-child{min-width:6rem}
+@media(max-width:40rem){body{padding:.6rem}th,td{padding:.3rem .35rem;font-size:.85rem}
+th{white-space:normal}.scroll svg{min-width:34rem}}
 """
 
 
-def page(title: str, body: str) -> str:
+def page(title: str, body: str, notices: Sequence[str] = ()) -> str:
     """Return an HTML document.
 
     Parameters
@@ -46,14 +48,17 @@ def page(title: str, body: str) -> str:
         Text; escaped here.
     body : str
         HTML whose texts are escaped already.
+    notices : sequence of str
+        What must not be overlooked, beside the research-only notice.
     """
+    boxed = "<br>".join(escape(notice) for notice in (RESEARCH_NOTICE, *notices))
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{escape(_POLICY)}">\n'
         '<meta name="viewport" content="width=device-width,initial-scale=1">\n'
         '<meta name="referrer" content="no-referrer"><meta name="robots" content="noindex">\n'
         f"<title>{escape(title)}</title><style>{_STYLE}</style></head>\n<body>\n<h1>{escape(title)}</h1>\n"
-        f'<p class="notice">{escape(RESEARCH_NOTICE)}</p>\n{body}\n</body></html>\n'
+        f'<p class="notice">{boxed}</p>\n{body}\n</body></html>\n'
     )
 
 

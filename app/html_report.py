@@ -9,7 +9,7 @@ from covid_ct_mask_net.app.evidence_plot import CLASS_COLOURS, evidence_plot
 from covid_ct_mask_net.app.findings import Findings
 from covid_ct_mask_net.app.html_page import facts, figure, items, page, table
 from covid_ct_mask_net.app.projections import coronal, sagittal
-from covid_ct_mask_net.app.sentences import answer, lesion_rows
+from covid_ct_mask_net.app.sentences import answer, lesion_rows, model_notice
 from covid_ct_mask_net.app.views import View
 from covid_ct_mask_net.labels import SliceClass
 from covid_ct_mask_net.results import StudyResult, TriageReport
@@ -39,14 +39,18 @@ def html_report(result: StudyResult, findings: Findings | None, views: Sequence[
         if result.slices:
             sections.append(f'<h2>Slices</h2><div class="scroll">{evidence_plot(result.slices)}</div>')
     if findings is not None:
-        sections.append(_projections(findings))
+        if result.lesions:
+            sections.append(_projections(findings))
         sections.append(_involvement(result))
     sections += [_source(result), _model(result)]
-    return page("Chest CT triage", "\n".join(section for section in sections if section))
+    notices = [] if result.model is None else [model_notice(result.model)]
+    return page("Chest CT triage", "\n".join(section for section in sections if section), notices)
 
 
 def _head(result: StudyResult) -> str:
     first, *others = answer(result) or ["No answer."]
+    # The notice on the model stands on top of the page.
+    others = [line for line in others if result.model is None or line != model_notice(result.model)]
     triage = result.triage
     level = "" if triage is None else f" {triage.priority.value}"
     bars = "" if triage is None else _probabilities(triage)
@@ -67,7 +71,7 @@ def _probabilities(triage: TriageReport) -> str:
 
 def _lesions(result: StudyResult) -> str:
     if not result.lesions:
-        return "<h2>Lesions</h2><p>No lesion was found.</p>"
+        return ""
     headings, *rows = lesion_rows(result.lesions[:_MOST_LESIONS])
     left_out = len(result.lesions) - len(rows)
     more = f"<p>{left_out} further lesions are in result.json.</p>" if left_out else ""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from html import escape
 
 from covid_ct_mask_net.app.html_page import page
+from covid_ct_mask_net.app.sentences import model_notice
 from covid_ct_mask_net.results import StudyResult
 from covid_ct_mask_net.worklist import reading_order
 
@@ -16,11 +17,13 @@ def html_worklist(results: Sequence[StudyResult]) -> str:
     """Return the page of a run, results in the order in which their studies came."""
     head = "".join(f'<th scope="col">{heading}</th>' for heading in _HEADINGS)
     rows = "\n".join(_row(result) for result in reading_order(results))
+    count = "1 study" if len(results) == 1 else f"{len(results)} studies"
     body = (
-        f"<p>{len(results)} studies in reading order. Triage only moves a study up, never down.</p>"
+        f"<p>{count} in reading order. Triage only moves a study up, never down.</p>"
         f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>\n{rows}\n</tbody></table></div>'
     )
-    return page("Chest CT worklist", body)
+    notices = sorted({model_notice(result.model) for result in results if result.model is not None})
+    return page("Chest CT worklist", body, notices)
 
 
 def _row(result: StudyResult) -> str:

@@ -14,7 +14,7 @@ from covid_ct_mask_net.app.normalise import quiet_writers
 from covid_ct_mask_net.app.result_object import ResultObjects
 from covid_ct_mask_net.app.source_slices import SourceSlice
 
-_DERIVATION = "Axial slice in the lung window with outlines of lesions; research use only"
+_DERIVATION = "Axial slice in the lung window, lesions outlined if there are any; research use only"
 
 
 def key_images(

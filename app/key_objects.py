@@ -14,6 +14,9 @@ from covid_ct_mask_net.app.result_object import ResultObjects
 from covid_ct_mask_net.app.source_slices import SourceSlice, restore_references
 from covid_ct_mask_net.app.sr_content import observer
 
+_LARGEST = "Slices on which lesions are largest."
+_SUSPICIOUS = "Slices with a high probability of disease; no lesion was outlined."
+
 
 def key_object_selection(
     objects: ResultObjects,
@@ -42,7 +45,7 @@ def key_object_selection(
             document_title=codes.OF_INTEREST,
             referenced_objects=referenced,
             observer_device_context=observer(objects.result.model),
-            description=f"Slices on which lesions are largest. {RESEARCH_NOTICE}",
+            description=f"{_LARGEST if objects.result.lesions else _SUSPICIOUS} {RESEARCH_NOTICE}",
         )
         document = ko.KeyObjectSelectionDocument(
             evidence=referenced, content=content, **objects.identity("kos")

@@ -66,10 +66,12 @@ def choose_key_slices(
     )
 
 
-def most_suspicious_slice(
-    slices: Sequence[SliceReport], indices: Sequence[int], seen: Collection[int]
-) -> KeySlice | None:
-    """Return the slice least like Control, to show a study without lesions; None if there is none.
+def suspicious_slices(
+    slices: Sequence[SliceReport], indices: Sequence[int], seen: Collection[int], most: int
+) -> tuple[KeySlice, ...]:
+    """Return the slices least like Control, to show a study without lesions; the least like it first.
+
+    A tenth of the slices lie between two of them, so that they are not one finding seen three times.
 
     Parameters
     ----------
@@ -79,10 +81,15 @@ def most_suspicious_slice(
         Canonical index of each.
     seen : collection of int
         Canonical indices of slices that were read.
+    most : int
+        Number of slices.
     """
     read = [pair for pair in zip(slices, indices, strict=True) if pair[1] in seen]
-    if not read:
-        return None
-    report, index = min(read, key=lambda pair: (pair[0].probabilities[SliceClass.CONTROL], pair[1]))
-    probability = 1.0 - report.probabilities[SliceClass.CONTROL]
-    return KeySlice(index, (), f"highest probability of disease of all slices ({probability:.0%}); no lesion")
+    apart = max(1, len(read) // 10)
+    chosen: list[KeySlice] = []
+    for report, index in sorted(read, key=lambda pair: (pair[0].probabilities[SliceClass.CONTROL], pair[1])):
+        if len(chosen) < most and all(abs(index - other.slice_index) > apart for other in chosen):
+            probability = 1.0 - report.probabilities[SliceClass.CONTROL]
+            which = "highest probability" if not chosen else "high probability"
+            chosen.append(KeySlice(index, (), f"{which} of disease ({probability:.0%}); no lesion outlined"))
+    return tuple(chosen)

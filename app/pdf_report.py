@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import textwrap
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,9 @@ from covid_ct_mask_net import RESEARCH_NOTICE
 from covid_ct_mask_net.app.sentences import answer, lesion_rows
 from covid_ct_mask_net.clock import now
 from covid_ct_mask_net.results import StudyResult
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _PAGE_INCHES = (8.27, 11.69)
 _MOST_LESIONS = 12
@@ -39,18 +43,18 @@ def pdf_report(result: StudyResult, pictures: Sequence[NDArray[np.uint8]]) -> by
     figure.text(0.07, 0.955, "Chest CT triage", size=18, weight="bold")
     figure.text(0.07, 0.937, RESEARCH_NOTICE, size=8, color="#b3261e")
     y = 0.91
-    for sentence in answer(result):
-        for line in textwrap.wrap(sentence, _LINE):
-            figure.text(0.07, y, line, size=9, va="top")
+    warnings = [f"Warning: {warning.sentence} ({warning.code})" for warning in result.warnings]
+    for number, sentence in enumerate((*answer(result), *warnings)):
+        for line in textwrap.wrap(sentence, _LINE if number else _LINE - 15):
+            figure.text(
+                0.07, y, line, size=9 if number else 11, weight="normal" if number else "bold", va="top"
+            )
             y -= 0.016
         y -= 0.004
-    for number, picture in enumerate(pictures[:3]):
-        axes = figure.add_axes((0.07 + 0.29 * number, 0.50, 0.28, 0.24))
-        axes.imshow(picture)
-        axes.set_axis_off()
+    y = _draw_pictures(figure, pictures[:3], y)
     header, *rows = lesion_rows(result.lesions[:_MOST_LESIONS])
     if rows:
-        axes = figure.add_axes((0.07, 0.08, 0.86, 0.40))
+        axes = figure.add_axes((0.07, 0.06, 0.86, y - 0.06))
         axes.set_axis_off()
         table = axes.table(
             cellText=rows, colLabels=header, loc="upper left", cellLoc="left", colWidths=_WIDTHS
@@ -66,3 +70,19 @@ def pdf_report(result: StudyResult, pictures: Sequence[NDArray[np.uint8]]) -> by
     metadata = {"Creator": None, "Producer": None, "CreationDate": now(), "Title": "Chest CT triage"}
     figure.savefig(buffer, format="pdf", metadata=metadata, dpi=200)
     return buffer.getvalue()
+
+
+def _draw_pictures(figure: Figure, pictures: Sequence[NDArray[np.uint8]], top: float) -> float:
+    """Draw pictures side by side, each as large as there is room for, and return where they end."""
+    if not pictures:
+        return top
+    width = min(0.45, 0.86 / len(pictures)) - 0.01
+    height = max(
+        width * picture.shape[0] / picture.shape[1] * _PAGE_INCHES[0] / _PAGE_INCHES[1]
+        for picture in pictures
+    )
+    for number, picture in enumerate(pictures):
+        axes = figure.add_axes((0.07 + (width + 0.01) * number, top - height, width, height))
+        axes.imshow(picture)
+        axes.set_axis_off()
+    return top - height - 0.02

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from covid_ct_mask_net.labels import Side, SliceClass
-from covid_ct_mask_net.results import LesionReport, StudyResult
+from covid_ct_mask_net.results import LesionReport, ModelReport, StudyResult
 
 LESION_HEADINGS = ("Lesion", "Type", "Place", "Slices", "Volume (ml)", "Mean HU", "Certainty")
 
@@ -17,13 +17,14 @@ def answer(result: StudyResult) -> list[str]:
         return [f"Not assessed: {reason.sentence} ({reason.code})" for reason in result.reasons]
     probabilities = ", ".join(f"{c.label} {triage.probabilities[c]:.1%}" for c in SliceClass)
     lines = [
-        f"Class: {triage.predicted_class.label} ({probabilities}). {_capital(triage.pooling_rule)}.",
+        f"Class: {triage.predicted_class.label} ({probabilities}).",
         f"Priority: {triage.priority.value}, because {triage.priority_rule}.",
+        f"The study's probabilities are the {triage.pooling_rule}.",
         f"{triage.positive_slices} of {triage.assessed_slices} assessed slices are not of class Control.",
     ]
     if result.sampling is not None and result.sampling.skipped_slices:
         lines.append(result.sampling.sentence)
-    if result.involvement is not None:
+    if result.involvement is not None and result.lesions:
         total, sides = result.involvement.total, result.involvement.sides
         each = ", ".join(f"{side.value} {sides[side].percent:.1f} %" for side in Side if side in sides)
         lines.append(
@@ -32,8 +33,13 @@ def answer(result: StudyResult) -> list[str]:
         )
     lines.append(_count(len(result.lesions)))
     if result.model is not None:
-        lines.append(f"Model: {result.model.notice}.")
+        lines.append(model_notice(result.model))
     return lines
+
+
+def model_notice(model: ModelReport) -> str:
+    """Return what holds for all answers of a model."""
+    return f"Model: {model.notice}."
 
 
 def lesion_rows(lesions: Sequence[LesionReport]) -> list[tuple[str, ...]]:
@@ -58,7 +64,3 @@ def _count(lesions: int) -> str:
     if lesions == 0:
         return "No lesion was found."
     return f"{lesions} lesion{'s were' if lesions > 1 else ' was'} found."
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]

@@ -67,6 +67,8 @@ class ReportContent:
         Whose segments the volumes by class refer to; None without one.
     further_remarks
         What else a reader should know.
+    frame_numbers
+        Of the slices of a multi-frame image, along the slice axis of the source; empty if there is none.
     """
 
     result: StudyResult
@@ -76,6 +78,7 @@ class ReportContent:
     limits: ReportLimits
     segmentation: Segmentation | None = None
     further_remarks: tuple[str, ...] = ()
+    frame_numbers: Sequence[int | None] = ()
 
     def build(self) -> sr.MeasurementReport:
         """Return the tree: what is said in codes and numbers as groups, then the same in words."""
@@ -206,11 +209,17 @@ class ReportContent:
                         _measurement(codes.PROBABILITY, 100 * evidence.probabilities[likely], codes.PERCENT)
                     ],
                     source_images=[
-                        sr.SourceImageForMeasurementGroup(image.SOPClassUID, image.SOPInstanceUID)
+                        sr.SourceImageForMeasurementGroup(
+                            image.SOPClassUID, image.SOPInstanceUID, self._frames(evidence.source_index)
+                        )
                     ],
                 )
             )
         return groups
+
+    def _frames(self, place: int) -> list[int] | None:
+        number = self.frame_numbers[place] if self.frame_numbers else None
+        return None if number is None else [number]
 
     def _segment_groups(self) -> list[Group]:
         """TID 1411: all lesions of one class together, with their segment."""

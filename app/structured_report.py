@@ -28,6 +28,7 @@ def write_sr(
     segmentation: Segmentation | None = None,
     remarks: Sequence[str] = (),
     sr_class: SRClass = SRClass.COMPREHENSIVE_3D,
+    frame_numbers: Sequence[int | None] = (),
     limits: ReportLimits | None = None,
 ) -> bytes:
     """Return the SR of a study as a DICOM file.
@@ -45,6 +46,8 @@ def write_sr(
         What else a reader should know, for example why there is no segmentation.
     sr_class : SRClass
         SOP class; the content is the same.
+    frame_numbers : sequence of int or None
+        Of the slices of a multi-frame image, along the slice axis of the source.
     limits : ReportLimits, optional
         How much is said one by one.
     """
@@ -57,6 +60,7 @@ def write_sr(
             limits=limits or ReportLimits(),
             segmentation=segmentation,
             further_remarks=tuple(remarks),
+            frame_numbers=frame_numbers,
         ).build()
         evidence: list[Dataset] = list(objects.sources.instances)
         if segmentation is not None:

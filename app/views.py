@@ -1,4 +1,4 @@
-"""The pictures that show a study to people: its key slices, or one slice of a study without lesions."""
+"""The pictures that show a study to people: its key slices, or those of a study without lesions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from covid_ct_mask_net.app.findings import Findings
-from covid_ct_mask_net.app.key_slices import KeySlice, choose_key_slices, most_suspicious_slice
+from covid_ct_mask_net.app.key_slices import KeySlice, choose_key_slices, suspicious_slices
 from covid_ct_mask_net.app.overlays import draw_slice, lesions_on
 from covid_ct_mask_net.app.report_settings import MOST_KEY_IMAGES
 from covid_ct_mask_net.results import StudyResult
@@ -24,7 +24,10 @@ class View:
 
 
 def views(result: StudyResult, findings: Findings) -> tuple[View, ...]:
-    """Return the views of an assessed study: up to three with lesions, or one without.
+    """Return the views of an assessed study.
+
+    Up to three with lesions; without lesions as many slices that made the study's class, so that a reader can
+    follow it, and one if that is Control.
 
     Parameters
     ----------
@@ -37,8 +40,8 @@ def views(result: StudyResult, findings: Findings) -> tuple[View, ...]:
     if not keys:
         canonical = {findings.grid.source_slice(k): k for k in range(findings.hu.shape[2])}
         indices = [canonical[report.source_index] for report in result.slices]
-        one = most_suspicious_slice(result.slices, indices, findings.seen)
-        keys = () if one is None else (one,)
+        most = 1 if result.triage is None or result.triage.negative else MOST_KEY_IMAGES
+        keys = suspicious_slices(result.slices, indices, findings.seen, most)
     notice = "" if result.model is None else result.model.notice
     return tuple(_view(key, findings, notice) for key in keys)
 

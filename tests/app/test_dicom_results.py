@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+from pydicom.dataset import Dataset
 
 from builders.dicom import make_ct_series, make_enhanced_ct
 from builders.oracle import SPACING, chest_with_lesions, oracle_pipeline
+from builders.result_set import made
 from covid_ct_mask_net.app.chain import StudyChain
 from covid_ct_mask_net.app.report_settings import ReportSettings, SRClass
 from covid_ct_mask_net.app.run import TriageRun
@@ -79,6 +81,42 @@ def test_switches_leave_out_what_they_name(pipeline: VolumePipeline, tmp_path: P
         segmentation=False, key_images=0, presentation_state=False, key_objects=False, html=False
     )
     assert set(write(pipeline, tmp_path, settings)) == {"result.json", "sr.dcm"}
+
+
+def test_each_positive_slice_of_a_multi_frame_image_is_named_by_its_frame(
+    pipeline: VolumePipeline, tmp_path: Path
+) -> None:
+    hu = chest_with_lesions()
+    make_enhanced_ct(tmp_path / "in", hu=hu, spacing=SPACING)
+    report = pydicom.dcmread(write(pipeline, tmp_path)["sr.dcm"])
+    frames = [
+        int(item.ReferencedSOPSequence[0].ReferencedFrameNumber)
+        for item in items(report)
+        if "ConceptNameCodeSequence" in item
+        and item.ConceptNameCodeSequence[0].CodeMeaning == "Source of Measurement"
+    ]
+    # Frames are stored from superior to inferior, and counted from 1.
+    marked = [k for k in range(len(hu)) if np.isin(hu[k], (-500.0, -200.0)).any()]
+    assert sorted(frames) == sorted(len(hu) - k for k in marked)
+
+
+def items(item: Dataset) -> list[Dataset]:
+    return [item] + [deeper for child in item.get("ContentSequence", []) for deeper in items(child)]
+
+
+def test_a_negative_study_gets_its_report_and_no_pictures() -> None:
+    assert {path.name for path in made(lesions=False).folder.glob("*.dcm")} == {"sr.dcm", "pdf.dcm"}
+
+
+def test_disease_without_lesions_shows_the_slices_that_it_was_told_from() -> None:
+    one = made(lesions=False, suspects=True)
+    names = {path.name for path in one.folder.glob("*.dcm")}
+    assert names == {"sr.dcm", "pdf.dcm", "kos.dcm", "sc-1.dcm", "sc-2.dcm", "sc-3.dcm"}
+    shown = [one.read(f"sc-{n}.dcm").SourceImageSequence[0].ReferencedSOPInstanceUID for n in (1, 2, 3)]
+    assert len(set(shown)) == 3
+    assert set(shown) <= set(one.images)
+    texts = [str(item.get("TextValue", "")) for item in items(one.read("kos.dcm"))]
+    assert any("no lesion was outlined" in text for text in texts)
 
 
 @pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="dicom3tools is not installed")

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from builders.volumes import grid, instance
-from covid_ct_mask_net.app.key_slices import choose_key_slices, most_suspicious_slice
+from covid_ct_mask_net.app.key_slices import choose_key_slices, suspicious_slices
 from covid_ct_mask_net.results import SliceReport
 from covid_ct_mask_net.triage.lesions import LesionRules, link
 
@@ -25,10 +25,12 @@ def test_slices_that_were_not_read_are_not_shown() -> None:
     assert len(choose_key_slices(LINKED, range(12), 1)) == 1
 
 
-def test_without_lesions_the_slice_least_like_control_is_shown() -> None:
-    slices = [SliceReport(k, None, 0.0, (p, (1 - p) / 2, (1 - p) / 2)) for k, p in enumerate((0.9, 0.4, 0.6))]
-    shown = most_suspicious_slice(slices, [5, 6, 7], {5, 6, 7})
-    assert shown is not None
-    assert shown.slice_index == 6
-    assert "60%" in shown.reason
-    assert most_suspicious_slice(slices, [5, 6, 7], ()) is None
+def test_without_lesions_the_slices_least_like_control_are_shown_and_no_neighbours() -> None:
+    control = (0.9, 0.4, 0.5, 0.6, 0.9, 0.55)
+    slices = [SliceReport(k, None, 0.0, (p, (1 - p) / 2, (1 - p) / 2)) for k, p in enumerate(control)]
+    indices = [5, 6, 7, 8, 9, 10]
+    shown = suspicious_slices(slices, indices, set(indices), 3)
+    assert [key.slice_index for key in shown] == [6, 10, 8]
+    assert "highest probability of disease (60%)" in shown[0].reason
+    assert [key.slice_index for key in suspicious_slices(slices, indices, {5, 8}, 1)] == [8]
+    assert suspicious_slices(slices, indices, (), 3) == ()

@@ -11,6 +11,9 @@ from covid_ct_mask_net.slice_sampling import SlicePlan
 def test_the_answer_comes_first() -> None:
     lines = answer(assessed())
     assert lines[0].startswith("Class: COVID-19 (Control 0.0%")
+    assert "The study's probabilities are the mean of the class probabilities of all lung slices." in lines
+    # Volumes of lesions that are not there say nothing.
+    assert not any("Lesions take" in line for line in answer(assessed("routine")))
     assert lines[1].startswith("Priority: urgent, because")
     assert "1 lesion was found." in lines
     assert "No lesion was found." in answer(assessed("routine"))

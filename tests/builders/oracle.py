@@ -40,10 +40,14 @@ def chest_with_lesions(*, lesions: bool = True) -> NDArray[np.float32]:
 
 
 class Oracle(nn.Module):
-    """Stands for a `SliceModel`: outlines the lesions of the phantom and calls their slices COVID-19."""
+    """Stands for a `SliceModel`: outlines the lesions of the phantom and calls their slices COVID-19.
 
-    def __init__(self) -> None:
+    One that ``suspects`` calls all slices COVID-19 and outlines nothing that is not there.
+    """
+
+    def __init__(self, *, suspects: bool = False) -> None:
         super().__init__()
+        self.suspects = suspects
         self.detector = nn.Module()
         self.detector.settings = DetectorSettings()
         self.classifier = nn.Module()
@@ -67,7 +71,7 @@ class Oracle(nn.Module):
                 # Half a pixel in: torchvision draws masks up to the pixel that a corner lies in.
                 boxes.append((columns.start + 0.5, rows.start + 0.5, columns.stop - 0.5, rows.stop - 0.5))
                 labels.append(label)
-        disease = SliceClass.COVID_19 if boxes else SliceClass.CONTROL
+        disease = SliceClass.COVID_19 if boxes or self.suspects else SliceClass.CONTROL
         return SliceOutput(
             logits=6.0 * torch.eye(3)[disease],
             boxes=torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
@@ -77,9 +81,9 @@ class Oracle(nn.Module):
         )
 
 
-def oracle_pipeline(root: Path | None = None) -> VolumePipeline:
+def oracle_pipeline(root: Path | None = None, *, suspects: bool = False) -> VolumePipeline:
     """The bundle's pipeline with the oracle in place of the network."""
     import dataclasses
 
     pipeline = load_pipeline(root or bundle_root(), {"weights": "untrained"})
-    return dataclasses.replace(pipeline, network=Oracle().eval())
+    return dataclasses.replace(pipeline, network=Oracle(suspects=suspects).eval())

@@ -41,12 +41,14 @@ class Made:
 
 
 @cache
-def made(*, lesions: bool = True, settings: ReportSettings | None = None) -> Made:
+def made(*, lesions: bool = True, suspects: bool = False, settings: ReportSettings | None = None) -> Made:
     """Run the chain with the oracle on the phantom; everything is written, PDF too, without settings."""
     folder = Path(tempfile.mkdtemp(prefix="covid-ct-mask-net-tests-"))
     make_ct_series(folder / "in", hu=chest_with_lesions(lesions=lesions), spacing=SPACING)
     run = TriageRun.start([folder / "in"], folder / "out")
-    chain = StudyChain(oracle_pipeline(), folder / "out", settings=settings or ReportSettings(pdf=True))
+    chain = StudyChain(
+        oracle_pipeline(suspects=suspects), folder / "out", settings=settings or ReportSettings(pdf=True)
+    )
     (job,) = run.jobs()
     result = chain.run(job)
     images = {str(d.SOPInstanceUID): d for d in map(pydicom.dcmread, sorted((folder / "in").glob("*.dcm")))}
