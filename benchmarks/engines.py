@@ -1,20 +1,28 @@
-"""Slices a second by engine: all engines in one process, interleaved, as ratios to torch.
+"""Slices a second by engine and against the paper's loop, all in one process, interleaved.
 
     python benchmarks/engines.py --network light --slices 4 --rounds 3
+    python benchmarks/engines.py --network resnet50 --engines original exact int8 int8+crop
 
-Weights are random and slices are phantoms: this measures time, not accuracy.
+Weights are random and slices are phantoms: this measures time, and agreement on phantoms, not accuracy. No side
+computes masks. The crop is 352 x 288 pixels, a lung box of a typical adult at 0.7 mm.
 """
 
 from __future__ import annotations
 
 import argparse
+import platform
 import statistics
+import sys
 import time
+from collections.abc import Callable
+from importlib import metadata
 
 import torch
+from original import OriginalLoop
+from torch import Tensor
 
-from covid_ct_mask_net.checkpoints import untrained_model
-from covid_ct_mask_net.engines.base import Engine, has_bfloat16
+from covid_ct_mask_net.checkpoints import Model, untrained_model
+from covid_ct_mask_net.engines.base import has_bfloat16
 from covid_ct_mask_net.engines.calibration import phantoms
 from covid_ct_mask_net.engines.select import build_engine
 from covid_ct_mask_net.networks.settings import (
@@ -24,22 +32,49 @@ from covid_ct_mask_net.networks.settings import (
     light_detector_settings,
 )
 
+ROWS, COLUMNS = slice(80, 432), slice(112, 400)
+# No score lies above 1: no masks.
+NO_MASKS = 1.01
+CHOICES: dict[str, dict[str, str]] = {
+    "torch": {"name": "torch"},
+    "exact": {"name": "exact"},
+    "bfloat16": {"name": "fast", "precision": "bfloat16"},
+    "int8": {"name": "fast", "precision": "int8"},
+}
+Side = Callable[[Tensor], Tensor]
 
-def engines(network: str) -> dict[str, Engine]:
+
+def networks(network: str) -> Model:
     light = network == "light"
-    model = untrained_model(
+    return untrained_model(
         light_detector_settings() if light else DetectorSettings(),
         light_classifier_settings() if light else ClassifierSettings(),
         1,
     )
-    names = {"torch": {"name": "torch"}, "exact": {"name": "exact"}}
-    if has_bfloat16():
-        names["fast, bfloat16"] = {"name": "fast", "precision": "bfloat16"}
-    # No detection reaches 0.99 untrained: masks are left out on all sides.
-    return {
-        title: build_engine(model.detector, model.classifier, 0.99, cache="none", **choice)
-        for title, choice in names.items()
-    }
+
+
+def sides(model: Model, names: list[str], cache: str) -> dict[str, Side]:
+    """Return what each name stands for, from slices to logits."""
+    if model.detector is None or model.classifier is None:
+        sys.exit("The model lacks a network.")
+    built: dict[str, Side] = {}
+    engines = {}
+    for name in names:
+        base, _, crop = name.partition("+")
+        if base == "original":
+            built[name] = OriginalLoop(model.classifier)
+            continue
+        if base not in engines:
+            engines[base] = build_engine(model.detector, model.classifier, NO_MASKS, cache=cache, **CHOICES[base])
+        engine = engines[base]
+
+        def run(slices: Tensor, engine=engine, crop=crop) -> Tensor:  # type: ignore[no-untyped-def]
+            if crop:
+                slices = slices[:, :, ROWS, COLUMNS]
+            return torch.stack([output.logits for output in engine(slices, [1.0] * len(slices))])
+
+        built[name] = run
+    return built
 
 
 def main() -> None:
@@ -47,22 +82,35 @@ def main() -> None:
     parser.add_argument("--network", choices=["light", "resnet50"], default="light")
     parser.add_argument("--slices", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--cache", default="none", help="folder for compiled graphs")
+    default = ["original", "exact", *(["bfloat16"] if has_bfloat16() else []), "int8", "exact+crop", "int8+crop"]
+    parser.add_argument("--engines", nargs="+", default=default, metavar="NAME", help=" ".join([*default, "torch"]))
     arguments = parser.parse_args()
     slices = torch.stack([torch.from_numpy(image)[None] for image in phantoms(arguments.slices, 1)])
-    sides = engines(arguments.network)
-    for engine in sides.values():
-        engine(slices[:1])
-    seconds: dict[str, list[float]] = {title: [] for title in sides}
+    runs = sides(networks(arguments.network), arguments.engines, arguments.cache)
+    logits = {title: run(slices) for title, run in runs.items()}
+    seconds: dict[str, list[float]] = {title: [] for title in runs}
     for _ in range(arguments.rounds):
-        for title, engine in sides.items():
+        for title, run in runs.items():
             start = time.perf_counter()
-            engine(slices)
+            run(slices)
             seconds[title].append(time.perf_counter() - start)
-    reference = statistics.median(seconds["torch"])
-    print(f"{arguments.network}, {arguments.slices} slices of 512 x 512, median of {arguments.rounds} rounds")
+    first = next(iter(runs))
+    reference = statistics.median(seconds[first])
+    versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("torch", "torchvision", "openvino", "numba"))
+    print(
+        f"{arguments.network}, {arguments.slices} slices of 512 x 512, median of {arguments.rounds} rounds; "
+        f"{torch.get_num_threads()} threads, {platform.machine()}, {versions}"
+    )
+    print(f"{'engine':12} {'slices/s':>8} {'x ' + first:>12} {'same class':>10} {'median |d logit|':>17}")
     for title, taken in seconds.items():
         median = statistics.median(taken)
-        print(f"{title:16} {arguments.slices / median:6.2f} slices/s   {reference / median:5.2f} x torch")
+        away = (logits[title] - logits[first]).abs().amax(1)
+        same = int((logits[title].argmax(1) == logits[first].argmax(1)).sum())
+        print(
+            f"{title:12} {arguments.slices / median:8.2f} {reference / median:12.2f} "
+            f"{same:7}/{arguments.slices} {float(away.median()):17.1e}"
+        )
 
 
 if __name__ == "__main__":
