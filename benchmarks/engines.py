@@ -65,7 +65,9 @@ def sides(model: Model, names: list[str], cache: str) -> dict[str, Side]:
             built[name] = OriginalLoop(model.classifier)
             continue
         if base not in engines:
-            engines[base] = build_engine(model.detector, model.classifier, NO_MASKS, cache=cache, **CHOICES[base])
+            engines[base] = build_engine(
+                model.detector, model.classifier, NO_MASKS, cache=cache, **CHOICES[base]
+            )
         engine = engines[base]
 
         def run(slices: Tensor, engine=engine, crop=crop) -> Tensor:  # type: ignore[no-untyped-def]
@@ -83,8 +85,17 @@ def main() -> None:
     parser.add_argument("--slices", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--cache", default="none", help="folder for compiled graphs")
-    default = ["original", "exact", *(["bfloat16"] if has_bfloat16() else []), "int8", "exact+crop", "int8+crop"]
-    parser.add_argument("--engines", nargs="+", default=default, metavar="NAME", help=" ".join([*default, "torch"]))
+    default = [
+        "original",
+        "exact",
+        *(["bfloat16"] if has_bfloat16() else []),
+        "int8",
+        "exact+crop",
+        "int8+crop",
+    ]
+    parser.add_argument(
+        "--engines", nargs="+", default=default, metavar="NAME", help=" ".join([*default, "torch"])
+    )
     arguments = parser.parse_args()
     slices = torch.stack([torch.from_numpy(image)[None] for image in phantoms(arguments.slices, 1)])
     runs = sides(networks(arguments.network), arguments.engines, arguments.cache)
@@ -97,7 +108,9 @@ def main() -> None:
             seconds[title].append(time.perf_counter() - start)
     first = next(iter(runs))
     reference = statistics.median(seconds[first])
-    versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("torch", "torchvision", "openvino", "numba"))
+    versions = ", ".join(
+        f"{name} {metadata.version(name)}" for name in ("torch", "torchvision", "openvino", "numba")
+    )
     print(
         f"{arguments.network}, {arguments.slices} slices of 512 x 512, median of {arguments.rounds} rounds; "
         f"{torch.get_num_threads()} threads, {platform.machine()}, {versions}"

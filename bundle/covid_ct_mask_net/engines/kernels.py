@@ -186,61 +186,81 @@ def roi_align(
     height, width, channels = features.shape
     bound_y, bound_x = np.float32(height), np.float32(width)
     flat = features.reshape(height * width * channels)
-    rows, columns = np.empty((2 * side, 2), np.int64), np.empty((2 * side, 2), np.int64)
-    row_shares = np.empty((2 * side, 2), np.float32)
-    column_shares = np.empty((2 * side, 2), np.float32)
+    rows, columns = np.empty((side, 4), np.int64), np.empty((side, 4), np.int64)
+    row_shares, column_shares = np.empty((side, 4), np.float32), np.empty((side, 4), np.float32)
+    row_counts, column_counts = np.empty(side, np.int64), np.empty(side, np.int64)
     for i in places:
         x, y = boxes[i, 0] * scale, boxes[i, 1] * scale
         bin_w = max(boxes[i, 2] * scale - x, _ONE) / np.float32(side)
         bin_h = max(boxes[i, 3] * scale - y, _ONE) / np.float32(side)
-        _sample(y, bin_h, bound_y, height, rows, row_shares)
-        _sample(x, bin_w, bound_x, width, columns, column_shares)
+        _samples(y, bin_h, bound_y, height, rows, row_shares, row_counts)
+        _samples(x, bin_w, bound_x, width, columns, column_shares, column_counts)
         for row in range(side):
             for column in range(side):
                 out = pooled[i, row * side + column]
-                out[:] = _ZERO
-                for v in range(2 * row, 2 * row + 2):
-                    up, down = rows[v, 0] * width, rows[v, 1] * width
-                    u = 2 * column
-                    # Slices: indices into them are not negative, which lets the loop be vectorised.
-                    a = flat[(up + columns[u, 0]) * channels :][:channels]
-                    b = flat[(up + columns[u, 1]) * channels :][:channels]
-                    d = flat[(down + columns[u, 0]) * channels :][:channels]
-                    e = flat[(down + columns[u, 1]) * channels :][:channels]
-                    f = flat[(up + columns[u + 1, 0]) * channels :][:channels]
-                    g = flat[(up + columns[u + 1, 1]) * channels :][:channels]
-                    h = flat[(down + columns[u + 1, 0]) * channels :][:channels]
-                    k = flat[(down + columns[u + 1, 1]) * channels :][:channels]
-                    wa = row_shares[v, 0] * column_shares[u, 0]
-                    wb = row_shares[v, 0] * column_shares[u, 1]
-                    wd = row_shares[v, 1] * column_shares[u, 0]
-                    we = row_shares[v, 1] * column_shares[u, 1]
-                    wf = row_shares[v, 0] * column_shares[u + 1, 0]
-                    wg = row_shares[v, 0] * column_shares[u + 1, 1]
-                    wh = row_shares[v, 1] * column_shares[u + 1, 0]
-                    wk = row_shares[v, 1] * column_shares[u + 1, 1]
-                    for c in range(channels):
-                        out[c] += (
-                            wa * a[c] + wb * b[c] + wd * d[c] + we * e[c]
-                            + wf * f[c] + wg * g[c] + wh * h[c] + wk * k[c]
-                        )  # fmt: skip
+                for v in range(row_counts[row]):
+                    # Slices: indices into them are not negative, which lets the loops be vectorised.
+                    start = rows[row, v] * width
+                    share = row_shares[row, v]
+                    a = flat[(start + columns[column, 0]) * channels :][:channels]
+                    b = flat[(start + columns[column, 1]) * channels :][:channels]
+                    wa, wb = share * column_shares[column, 0], share * column_shares[column, 1]
+                    if column_counts[column] == 2:
+                        if v == 0:
+                            for c in range(channels):
+                                out[c] = wa * a[c] + wb * b[c]
+                        else:
+                            for c in range(channels):
+                                out[c] += wa * a[c] + wb * b[c]
+                        continue
+                    d = flat[(start + columns[column, 2]) * channels :][:channels]
+                    e = flat[(start + columns[column, 3]) * channels :][:channels]
+                    wd, we = share * column_shares[column, 2], share * column_shares[column, 3]
+                    if v == 0:
+                        for c in range(channels):
+                            out[c] = wa * a[c] + wb * b[c] + wd * d[c] + we * e[c]
+                    else:
+                        for c in range(channels):
+                            out[c] += wa * a[c] + wb * b[c] + wd * d[c] + we * e[c]
 
 
 @_kernel
-def _sample(
-    start: np.float32, size: np.float32, bound: np.float32, cells: int, between: Any, shares: Any
+def _samples(
+    start: np.float32, size: np.float32, bound: np.float32, cells: int, at: Any, shares: Any, counts: Any
 ) -> None:
-    """Set for the samples of one axis the two cells between which each lies, and their shares of a bin.
+    """Set for each bin of one axis the two to four cells that its two samples lie between, and their shares.
 
-    A sample more than one cell outside of the map counts as zero; shares hold the division by the two
-    samples of a bin along the axis.
+    Both samples of a small bin lie between the same cells, whose shares are then added up: half the memory
+    is read. A sample more than one cell outside of the map counts as zero; shares hold the division by the
+    two samples. Where there are three cells a fourth has no share.
     """
-    for k in range(len(between)):
-        at = start + np.float32(k // 2) * size + (np.float32(k % 2) + _HALF) * size / np.float32(2.0)
-        inside = _HALF if -_ONE <= at <= bound else _ZERO
-        at = max(at, _ZERO)
-        low = min(int(at), cells - 1) if inside > _ZERO else 0
-        high = min(low + 1, cells - 1)
-        share = at - np.float32(low) if high > low else _ZERO
-        between[k, 0], between[k, 1] = low, high
-        shares[k, 0], shares[k, 1] = (_ONE - share) * inside, share * inside
+    for k in range(len(at)):
+        first = start + np.float32(k) * size + _HALF * size / np.float32(2.0)
+        second = start + np.float32(k) * size + np.float32(1.5) * size / np.float32(2.0)
+        low, high, low_share, high_share = _between(first, bound, cells)
+        low_2, high_2, low_share_2, high_share_2 = _between(second, bound, cells)
+        at[k, 0], at[k, 1], at[k, 2], at[k, 3] = low, high, low_2, high_2
+        shares[k, 0], shares[k, 1], shares[k, 2], shares[k, 3] = (
+            low_share, high_share, low_share_2, high_share_2,
+        )  # fmt: skip
+        counts[k] = 4
+        if low_2 == low and high_2 == high:
+            shares[k, 0] += low_share_2
+            shares[k, 1] += high_share_2
+            counts[k] = 2
+        elif low_2 == high:
+            shares[k, 1] += low_share_2
+            at[k, 2], shares[k, 2] = high_2, high_share_2
+            counts[k] = 3
+            shares[k, 3] = _ZERO
+
+
+@_kernel
+def _between(at: np.float32, bound: np.float32, cells: int) -> Any:
+    """Return the two cells that a position lies between and their shares, which add up to a half."""
+    inside = _HALF if -_ONE <= at <= bound else _ZERO
+    at = max(at, _ZERO)
+    low = min(int(at), cells - 1) if inside > _ZERO else 0
+    high = min(low + 1, cells - 1)
+    share = at - np.float32(low) if high > low else _ZERO
+    return low, high, (_ONE - share) * inside, share * inside

@@ -19,6 +19,7 @@ SLICES = [
     *random_slices(*[(64, 64)] * 4, (100, 70), (70, 128), seed=4),
     *random_slices(*[(128, 128)] * 4, seed=5),
 ]
+KINDS = ["light", pytest.param("large", marks=pytest.mark.slow)]
 
 
 @cache
@@ -32,7 +33,7 @@ def _exact(model: Model, workers: int = 1) -> Engine:
     return build_engine(model.detector, model.classifier, 0.25, name="exact", workers=workers, cache="none")
 
 
-@pytest.mark.parametrize("kind", ["light", "large"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_same_class_same_logits_same_lesions(kind: str) -> None:
     model = _networks(kind)
     ours, theirs = _exact(model)(SLICES), reference(model)(SLICES)
@@ -53,7 +54,7 @@ def test_same_class_same_logits_same_lesions(kind: str) -> None:
     assert sum(len(one.boxes) for one in ours) > len(SLICES)
 
 
-@pytest.mark.parametrize("kind", ["light", "large"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_equal_to_the_bit_in_any_batch_order_and_number_of_workers(kind: str) -> None:
     model = _networks(kind)
     alone = [_exact(model)([image])[0] for image in SLICES[:1]]
@@ -78,7 +79,9 @@ def test_networks_that_part_and_weights_that_change(weight: str, shared: Shared)
     engine = _exact(model)
     before = engine(SLICES[:2])
     assert model.classifier is not None
-    model.classifier.state_dict()[weight].add_(0.05)
+    # Not all alike: the softmax of the box head takes no notice of a common shift.
+    bias = model.classifier.state_dict()[weight]
+    bias[: len(bias) // 2].add_(0.05)
     assert engine.shared is shared
     ours, theirs = engine(SLICES[:2]), reference(model)(SLICES[:2])
     assert torch.allclose(stacked_logits(ours), stacked_logits(theirs), atol=1e-3)
