@@ -3,8 +3,8 @@
     python benchmarks/engines.py --network light --slices 4 --rounds 3
     python benchmarks/engines.py --network resnet50 --engines original exact int8 int8+crop
 
-Weights are random and slices are phantoms: this measures time, and agreement on phantoms, not accuracy. No side
-computes masks. The crop is 352 x 288 pixels, a lung box of a typical adult at 0.7 mm.
+Weights are random and slices are phantoms: this measures time, and agreement on phantoms, not accuracy. No
+side computes masks. The crop is 352 x 288 pixels, a lung box of a typical adult at 0.7 mm.
 """
 
 from __future__ import annotations

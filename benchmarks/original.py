@@ -1,8 +1,8 @@
 """The paper's classifier the way its code runs it: the baseline that the engines are compared with.
 
 Written anew from the paper and torchvision's modules: one slice at a time, three equal channels, batch
-normalisation as layers, every anchor decoded, RoIAlign and NMS of torchvision, and the 256 best regions, whatever
-their score, filled up at random places. It is given the weights of our classifier, so both can be compared.
+normalisation as layers, every anchor decoded, RoIAlign and NMS of torchvision, and the 256 best regions,
+whatever their score, filled up at random places. It is given the weights of our classifier, for comparison.
 """
 
 from __future__ import annotations

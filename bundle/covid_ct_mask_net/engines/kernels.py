@@ -198,30 +198,16 @@ def roi_align(
         for row in range(side):
             for column in range(side):
                 out = pooled[i, row * side + column]
+                out[:] = _ZERO
                 for v in range(row_counts[row]):
-                    # Slices: indices into them are not negative, which lets the loops be vectorised.
-                    start = rows[row, v] * width
-                    share = row_shares[row, v]
-                    a = flat[(start + columns[column, 0]) * channels :][:channels]
-                    b = flat[(start + columns[column, 1]) * channels :][:channels]
-                    wa, wb = share * column_shares[column, 0], share * column_shares[column, 1]
-                    if column_counts[column] == 2:
-                        if v == 0:
-                            for c in range(channels):
-                                out[c] = wa * a[c] + wb * b[c]
-                        else:
-                            for c in range(channels):
-                                out[c] += wa * a[c] + wb * b[c]
-                        continue
-                    d = flat[(start + columns[column, 2]) * channels :][:channels]
-                    e = flat[(start + columns[column, 3]) * channels :][:channels]
-                    wd, we = share * column_shares[column, 2], share * column_shares[column, 3]
-                    if v == 0:
+                    start, share = rows[row, v] * width, row_shares[row, v]
+                    for u in range(0, column_counts[column], 2):
+                        # Slices: indices into them are not negative, which lets the loop be vectorised.
+                        a = flat[(start + columns[column, u]) * channels :][:channels]
+                        b = flat[(start + columns[column, u + 1]) * channels :][:channels]
+                        wa, wb = share * column_shares[column, u], share * column_shares[column, u + 1]
                         for c in range(channels):
-                            out[c] = wa * a[c] + wb * b[c] + wd * d[c] + we * e[c]
-                    else:
-                        for c in range(channels):
-                            out[c] += wa * a[c] + wb * b[c] + wd * d[c] + we * e[c]
+                            out[c] += wa * a[c] + wb * b[c]
 
 
 @_kernel
