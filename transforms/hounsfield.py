@@ -112,10 +112,9 @@ class WindowHounsfieldd(MapTransform):
 
     def _window(self, images: torch.Tensor) -> torch.Tensor:
         if images.ndim < 4 or isinstance(images, MetaTensor):
-            scaled: torch.Tensor = self.scale(images)
-            return scaled
+            return torch.as_tensor(self.scale(images))
         # One slice at a time: the scaling makes several copies of what it is given.
         result = torch.empty(images.shape, dtype=torch.float32)
         for image, place in zip(images, result, strict=True):
-            place.copy_(self.scale(image))
+            place.copy_(torch.as_tensor(self.scale(image)))
         return result
