@@ -65,7 +65,7 @@ class Feed:
         self._batches: list[list[Sample]] = []
         self._lock = threading.Lock()
         self._arrived = threading.Condition(self._lock)
-        self.drawn = 0
+        self.drawn, self._used = 0, 0
         self._queue: Any = context.Queue(64)
         self._over = context.Event()
         self._processes = [
@@ -92,6 +92,8 @@ class Feed:
         """End the processes."""
         # They are not killed: a process killed as it writes leaves the queue locked.
         self._over.set()
+        with self._arrived:
+            self._arrived.notify_all()
         for process in self._processes:
             process.join()
         self._queue.put(None)
@@ -106,6 +108,8 @@ class Feed:
             with self._arrived:
                 self._arrived.wait_for(lambda: len(self._store) >= min(self._room, _ALIKE * size))
                 stored = [self._next() for _ in range(_ALIKE * size)]
+                self._used += len(stored)
+                self._arrived.notify_all()
             chosen = sorted((self._sample(*one) for one in stored), key=lambda one: one[0].numel())
             batches = [chosen[start : start + size] for start in range(0, len(chosen), size)]
             self._batches = [batches[k] for k in self._rng.permutation(len(batches))]
@@ -123,7 +127,7 @@ class Feed:
         return sample_of(shown, labels, self._settings.minimum_area)
 
     def _listen(self) -> None:
-        """Put slices into the store as they come, until None comes."""
+        """Put slices into the store as they come, until None comes; no more than training uses."""
         for stored in iter(self._queue.get, None):
             with self._arrived:
                 if len(self._store) < self._room:
@@ -133,7 +137,8 @@ class Feed:
                     # The oldest goes; the new one takes its turn, if it still has one.
                     self._store[self.drawn % self._room] = stored
                 self.drawn += 1
-                self._arrived.notify()
+                self._arrived.notify_all()
+                self._arrived.wait_for(lambda: self.drawn < self._room + self._used or self._over.is_set())
 
 
 def _draw(

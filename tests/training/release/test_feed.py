@@ -32,6 +32,18 @@ def test_new_slices_replace_the_oldest(ground: Ground) -> None:
         assert len(feed._store) == 6
 
 
+def test_no_more_is_drawn_than_used(ground: Ground) -> None:
+    with Feed([ground], SETTINGS, 2, room=6) as feed:
+        feed.batch(1)
+        time.sleep(1.5)
+        assert feed.drawn <= 6 + 6
+        before = feed.drawn
+        for _ in range(12):
+            feed.batch(1)
+        time.sleep(0.5)
+        assert feed.drawn > before
+
+
 def test_processes_end_with_the_feed(ground: Ground) -> None:
     with Feed([ground], SETTINGS, 3, processes=2) as feed:
         feed.batch(1)
