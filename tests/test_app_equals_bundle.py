@@ -19,7 +19,11 @@ from covid_ct_mask_net.paths import bundle_root
 from covid_ct_mask_net.pipeline import load_pipeline
 
 # Small slices and few proposals: this is about equality, not about lesions.
-SMALL = {"detector_settings#image_min_size": 128, "detector_settings#rpn_top_testing": 50}
+SMALL = {
+    "weights": "untrained",
+    "detector_settings#image_min_size": 128,
+    "detector_settings#rpn_top_testing": 50,
+}
 
 
 def app_result(source: Path, output: Path, settings: dict[str, object]) -> dict:

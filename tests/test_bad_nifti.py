@@ -16,7 +16,12 @@ from covid_ct_mask_net.__main__ import main
 from covid_ct_mask_net.errors import ExitCode
 from covid_ct_mask_net.paths import bundle_root
 
-SMALL = {"detector_settings#image_min_size": 64, "detector_settings#rpn_top_testing": 20, "device": "cpu"}
+SMALL = {
+    "weights": "untrained",
+    "detector_settings#image_min_size": 64,
+    "detector_settings#rpn_top_testing": 20,
+    "device": "cpu",
+}
 CHEST = make_chest(spacing=(4.0, 4.0, 10.0))
 # What each file is, in the words of its name, and what is said of it.
 EXPECTED = {

@@ -27,6 +27,7 @@ from covid_ct_mask_net.pipeline import (
 from covid_ct_mask_net.triage.pooling import Max
 
 SMALL = {
+    "weights": "untrained",
     "detector_settings#image_min_size": 64,
     "detector_settings#rpn_top_testing": 30,
     "device": "cpu",
@@ -56,7 +57,13 @@ def test_a_volume_goes_through_three_steps(pipeline: VolumePipeline) -> None:
     assert sum(assessed["outcome"].triage.probabilities) == pytest.approx(1.0)
 
 
-def test_the_default_weights_say_that_they_are_untrained(pipeline: VolumePipeline) -> None:
+def test_the_default_weights_say_what_they_were_trained_on() -> None:
+    model = load_pipeline(bundle_root()).model
+    assert "synthetic lesions" in model.trained_on
+    assert "demonstration only" in model.notice
+
+
+def test_untrained_weights_say_so(pipeline: VolumePipeline) -> None:
     assert pipeline.model.notice == UNTRAINED_NOTICE
     assert not pipeline.network.training
     assert pipeline.network.shared is Shared.REGIONS

@@ -28,15 +28,16 @@ from covid_ct_mask_net.networks.detector import LesionDetector
 from covid_ct_mask_net.networks.regions import Regions, box_outputs, compute_regions
 from covid_ct_mask_net.networks.settings import light_classifier_settings
 from covid_ct_mask_net.training.release.chests import load_grounds
+from covid_ct_mask_net.training.release.cohort_slices import cohort_slices
 from covid_ct_mask_net.training.release.detector import CARD
-from covid_ct_mask_net.training.synthesis.acquisition import acquire, draw_acquisition
+from covid_ct_mask_net.training.release.scores import best_threshold, move_scores
 from covid_ct_mask_net.training.synthesis.disease import draw_lesions
-from covid_ct_mask_net.training.synthesis.lesions import implant
-from covid_ct_mask_net.training.synthesis.slice_supply import Ground
+from covid_ct_mask_net.training.synthesis.slice_supply import Ground, plant_slab
 
 SHIPPED_CLASSIFIER = light_classifier_settings()
 _LEAST_LESION_MM2 = 30.0
 _WINDOW = (-600.0, 1500.0)
+_SLAB = 12
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,8 @@ class Plan:
         Of patients, weights and order.
     """
 
-    draws: int = 150
-    slices: int = 8
+    draws: int = 300
+    slices: int = 4
     epochs: int = 4
     batch: int = 8
     rate: float = 5e-4
@@ -89,21 +90,19 @@ def draw_slices(grounds: Sequence[Ground], plan: Plan) -> Iterator[tuple[Tensor,
     for number in range(plan.draws):
         slice_class = SliceClass(number % len(SliceClass))
         ground = grounds[int(rng.integers(len(grounds)))]
-        chest, grid = ground.chest, ground.chest.grid
         lesions = draw_lesions(slice_class, ground.map, rng)
-        planted = implant(chest.hu, chest.lungs, grid, lesions, rng, chest.airways)
-        usable = np.array(ground.slices)
-        area = np.count_nonzero(planted.labels[usable], axis=(1, 2)) * grid.spacing[1] * grid.spacing[2]
-        shows = rng.permutation(usable[area >= _LEAST_LESION_MM2])
-        clear = rng.permutation(usable[area == 0])
+        slab = plant_slab(ground, lesions, _SLAB, rng)
+        planes = slab.labels[slab.usable]
+        area = np.count_nonzero(planes, axis=(1, 2)) * slab.grid.spacing[1] * slab.grid.spacing[2]
+        shows = rng.permutation(slab.usable[area >= _LEAST_LESION_MM2])
+        clear = rng.permutation(slab.usable[area == 0])
         diseased = 0 if slice_class is SliceClass.CONTROL else (3 * plan.slices) // 4
-        chosen = [*shows[:diseased]]
-        chosen += [*clear[: plan.slices - len(chosen)]]
-        if not chosen:
+        chosen = np.array(
+            [*shows[:diseased], *clear[: plan.slices - min(diseased, len(shows))]], dtype=np.int64
+        )
+        if not len(chosen):
             continue
-        hu = planted.hu[chosen]
-        if not ground.real:
-            hu = acquire(hu, chest.lungs[chosen], grid, draw_acquisition(rng), rng)
+        hu = slab.shown(chosen, rng)
         low = _WINDOW[0] - _WINDOW[1] / 2
         images = torch.from_numpy(np.clip((hu - low) / _WINDOW[1], 0, 1).astype(np.float32))
         for index, image in zip(chosen, images, strict=True):
@@ -177,6 +176,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--detector", type=Path, required=True)
     parser.add_argument("--chests", type=Path, required=True, help="folder of make_phantoms")
     parser.add_argument("--real", type=Path, help="folder that holds the series named in chests.REAL_SLICES")
+    parser.add_argument("--cohort", type=Path, help="validation scans; scores are set on them first")
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--draws", type=int, default=Plan.draws)
     parser.add_argument("--epochs", type=int, default=Plan.epochs)
@@ -184,10 +184,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     torch.set_num_threads(1)
     plan = Plan(draws=options.draws, epochs=options.epochs)
     detector = load_segmentation(options.detector)
+    log = options.output.with_suffix(".jsonl")
+    if options.cohort is not None:
+        threshold = best_threshold(detector, cohort_slices(options.cohort))
+        move_scores(detector, threshold)
+        with log.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"score_that_became_half": threshold}) + "\n")
     classifier = initial_classifier(detector, plan.seed)
     grounds = list(load_grounds(options.chests, options.real))
     kept = keep_features(classifier, draw_slices(grounds, plan))
-    train_classifier(classifier, kept, plan, options.output.with_suffix(".jsonl"))
+    train_classifier(classifier, kept, plan, log)
     save_checkpoint(options.output, CARD, detector, classifier)
 
 

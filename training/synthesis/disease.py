@@ -2,11 +2,13 @@
 
 COVID-19: both lungs, peripheral, basal and posterior, several rounded ground-glass opacities, later crazy
 paving and consolidation (Bernheim et al. 2020, Radiology 295:200463; Shi et al. 2020, Lancet Infect Dis
-20:425; Ojha et al. 2020, Emerg Radiol 27:623; Bai et al. 2020, Radiology 296:E46: peripheral in 80 % against
-57 %, ground glass in 91 % against 68 % of other pneumonias). Common pneumonia: lobar or segmental
-consolidation, often of one lung, or patches along bronchi (Franquet 2018, J Thorac Imaging 33:282; Nambu et
-al. 2014, World J Radiol 6:779). Numbers and sizes on a slice follow Figure 2 of the paper: mostly fewer than
-five of a type, GGO below 2 % and consolidation below 1 % of the slice, with a tail of large ones.
+20:425; the review of Salehi et al. 2020, doi 10.2214/AJR.20.23034; Bai et al. 2020, Radiology 296:E46:
+peripheral in 80 % against 57 %, ground glass in 91 % against 68 % of other viral pneumonias). Common
+pneumonia: lobar or segmental consolidation, often of one lung, or patches along bronchi (Franquet 2018,
+doi 10.1097/RTI.0000000000000347; Nambu et al. 2014, World J Radiol 6:779). Numbers and sizes on a
+slice follow Figure 2 of the paper: mostly fewer than five of a type, GGO below 2 % and consolidation below
+1 % of the slice, with a tail of large ones. Shares and ranges in numbers are this project's choice; the
+papers give only how often a finding was seen.
 """
 
 from __future__ import annotations

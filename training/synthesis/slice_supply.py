@@ -148,7 +148,6 @@ def draw_slices(grounds: Sequence[Ground], settings: SupplySettings, seed: int) 
 
 
 def _draw(ground: Ground, settings: SupplySettings, rng: np.random.Generator) -> Iterator[Drawn]:
-    chest, grid = ground.chest, ground.chest.grid
     slice_class = SliceClass(int(rng.choice(3, p=settings.class_shares)))
     # Training wants the many and large lesions that mild disease, the commoner, lacks.
     severity = float(rng.uniform(0.15, 1.0))
@@ -157,26 +156,63 @@ def _draw(ground: Ground, settings: SupplySettings, rng: np.random.Generator) ->
         lesions += draw_lesions(SliceClass(int(rng.integers(1, 3))), ground.map, rng, severity)
     if slice_class is not SliceClass.CONTROL and rng.random() < settings.confluent_share:
         lesions = confluent(ground.map, rng, int(rng.integers(1, 4))) + lesions
-    first, last = _slab(ground, lesions, settings.slab, rng)
-    lungs_here = chest.lungs[first:last]
-    ground_hu = chest.hu[first:last]
-    if rng.random() < settings.haze_share:
-        ground_hu = _hazy(ground_hu, lungs_here, rng.uniform(0, settings.haze))
+    haze = rng.uniform(0, settings.haze) if rng.random() < settings.haze_share else 0.0
+    slab = plant_slab(ground, lesions, settings.slab, rng, haze)
+    chosen = _choose(slab.usable, slab.labels[slab.usable], settings, rng)
+    hu = slab.shown(chosen, rng)
+    for plane, labels, lungs in zip(hu, slab.labels[chosen], slab.lungs[chosen], strict=True):
+        for _ in range(settings.views):
+            yield _changed(plane, labels, lungs, slab.grid, settings, rng)
+
+
+@dataclass(frozen=True, eq=False)
+class Slab:
+    """Neighbouring slices of a chest with lesions.
+
+    Attributes
+    ----------
+    hu, labels, lungs
+        [slices, Y, X].
+    grid
+        Of all three.
+    usable
+        Which of the slices may be shown.
+    real
+        Whether the chest is a real one.
+    """
+
+    hu: Volume
+    labels: Labels
+    lungs: Labels
+    grid: Grid
+    usable: NDArray[np.int64]
+    real: bool
+
+    def shown(self, chosen: NDArray[np.int64], rng: np.random.Generator) -> Volume:
+        """Return some of the slices as scanned: phantoms by a protocol drawn at random."""
+        if self.real:
+            return self.hu[chosen]
+        return acquire(self.hu[chosen], self.lungs[chosen], self.grid, draw_acquisition(rng), rng)
+
+
+def plant_slab(
+    ground: Ground, lesions: Sequence[Lesion], size: int, rng: np.random.Generator, haze: float = 0.0
+) -> Slab:
+    """Return ``size`` neighbouring slices, usually about a lesion, with the lesions and haze in them."""
+    chest, grid = ground.chest, ground.chest.grid
+    first, last = _place(ground, lesions, size, rng)
+    lungs, hu = chest.lungs[first:last], chest.hu[first:last]
+    if haze:
+        hu = _hazy(hu, lungs, haze)
     moved = [replace(one, centre=(one.centre[0] - first, *one.centre[1:])) for one in lesions]
     airways = None if chest.airways is None else chest.airways[first:last]
-    part = Grid(ground_hu.shape, grid.spacing, (grid.axis(0)[first], *grid.origin[1:]))
-    planted = implant(ground_hu, lungs_here, part, moved, rng, airways)
+    part = Grid(hu.shape, grid.spacing, (float(grid.axis(0)[first]), *grid.origin[1:]))
+    planted = implant(hu, lungs, part, moved, rng, airways)
     usable = np.array([k - first for k in ground.slices if first <= k < last])
-    chosen = _choose(usable, planted.labels[usable], settings, rng)
-    hu = planted.hu[chosen]
-    if not ground.real:
-        hu = acquire(hu, lungs_here[chosen], part, draw_acquisition(rng), rng)
-    for plane, labels, lungs in zip(hu, planted.labels[chosen], lungs_here[chosen], strict=True):
-        for _ in range(settings.views):
-            yield _changed(plane, labels, lungs, grid, settings, rng)
+    return Slab(planted.hu, planted.labels, lungs, part, usable, ground.real)
 
 
-def _slab(ground: Ground, lesions: Sequence[Lesion], size: int, rng: np.random.Generator) -> tuple[int, int]:
+def _place(ground: Ground, lesions: Sequence[Lesion], size: int, rng: np.random.Generator) -> tuple[int, int]:
     """Return first slice and end of neighbouring slices, some of which may be shown."""
     middle = int(rng.choice(ground.slices))
     if lesions and rng.random() < _ABOUT_A_LESION:

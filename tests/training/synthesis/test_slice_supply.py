@@ -7,11 +7,14 @@ import numpy as np
 import pytest
 import torch
 
+from covid_ct_mask_net.labels import SliceClass
+from covid_ct_mask_net.training.synthesis.disease import draw_lesions
 from covid_ct_mask_net.training.synthesis.phantom import Chest
 from covid_ct_mask_net.training.synthesis.slice_supply import (
     Ground,
     SupplySettings,
     draw_slices,
+    plant_slab,
     supply,
 )
 
@@ -72,14 +75,21 @@ def test_every_slice_is_shown_as_often_as_asked(ground: Ground) -> None:
 
 
 def test_haze_makes_lungs_denser_and_teaches_nothing(ground: Ground) -> None:
-    clear = replace(
-        SETTINGS, class_shares=(1.0, 0.0, 0.0), haze_share=0.0, whole_share=0.0, level=(-600.0, -600.0),
-        width=(1500.0, 1500.0), picture_share=0.0,
-    )  # fmt: skip
-    hazy = replace(clear, haze_share=1.0, haze=0.6)
-    means = []
-    for settings in (clear, hazy):
-        samples = list(islice(supply([ground], settings, 4), 12))
-        assert not any(len(target["boxes"]) for _, target in samples)
-        means.append(np.mean([float(image.quantile(0.3)) for image, _ in samples]))
-    assert means[1] > means[0] + 0.03
+    clear, hazy = (plant_slab(ground, [], 8, np.random.default_rng(4), haze) for haze in (0.0, 0.3))
+    inside = clear.lungs > 0
+    raised = (hazy.hu - clear.hu)[inside & (clear.hu < -700)]
+    assert 180 < raised.mean() < 320
+    assert np.array_equal(hazy.hu[~inside], clear.hu[~inside])
+    assert not hazy.labels.any()
+
+
+def test_a_slab_lies_about_a_lesion(ground: Ground) -> None:
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        lesions = draw_lesions(SliceClass.COVID_19, ground.map, rng, 0.9)
+        slab = plant_slab(ground, lesions, 8, rng)
+        assert slab.hu.shape == slab.labels.shape == slab.lungs.shape
+        assert len(slab.hu) == 8
+        assert len(slab.usable)
+        assert slab.shown(slab.usable, rng).shape == slab.hu[slab.usable].shape
+    assert slab.labels.any()

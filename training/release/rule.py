@@ -1,0 +1,171 @@
+"""Fit the rule that makes one answer of a scan from those of its slices, on validation scans.
+
+    python -m covid_ct_mask_net.training.release.rule --bundle DIR --cohort DIR --output rule.json
+
+Pooling and temperature are those under which the true classes of the scans are likeliest, among the rules
+that are right most often. The threshold of priority ``raised`` is the highest one that still reaches the
+stated sensitivity for disease. All of it belongs to the weights: other weights need another rule.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from covid_ct_mask_net.errors import UsageError
+from covid_ct_mask_net.labels import SliceClass
+from covid_ct_mask_net.pipeline import load_pipeline
+from covid_ct_mask_net.training.files import write_text
+from covid_ct_mask_net.training.metrics.calibration import probabilities
+from covid_ct_mask_net.training.release.scans import (
+    AssessedScan,
+    assess_cohort,
+    read_scans,
+    write_scans,
+)
+from covid_ct_mask_net.triage.pooling import pooling_rule
+
+SENSITIVITY = 0.95
+_CANDIDATES: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("mean", {}),
+    *(("top_k_mean", {"k": k}) for k in (1, 2, 4, 8, 16)),
+    ("noisy_or", {}),
+    ("share_positive", {}),
+)
+_TEMPERATURES = tuple(float(t) for t in np.exp(np.linspace(np.log(0.5), np.log(8), 17)))
+# No probability counts as less: one scan must not decide.
+_FLOOR = 1e-3
+
+
+@dataclass(frozen=True)
+class FittedRule:
+    """A rule with what it reached on the scans that it was fitted on.
+
+    Attributes
+    ----------
+    pooling, settings
+        Name of the pooling rule and what it takes.
+    temperature
+        Divides the logits of slices.
+    threshold
+        Of 1 - P(Control), for the sensitivity.
+    sensitivity, specificity
+        Of disease against Control at the threshold.
+    accuracy, loss
+        Over the three classes, and mean negative log-likelihood.
+    scans
+        How many it was fitted on.
+    """
+
+    pooling: str
+    settings: dict[str, Any]
+    temperature: float
+    threshold: float
+    sensitivity: float
+    specificity: float
+    accuracy: float
+    loss: float
+    scans: int
+
+
+def pooled(
+    scans: Sequence[AssessedScan], pooling: str, settings: dict[str, Any], temperature: float
+) -> NDArray[np.float64]:
+    """Return the class probabilities (scans, 3) under a rule."""
+    rule = pooling_rule(pooling, settings)
+    return np.stack([rule(probabilities(np.array(scan.logits), temperature)) for scan in scans])
+
+
+def fit_rule(scans: Sequence[AssessedScan], sensitivity: float = SENSITIVITY) -> FittedRule:
+    """Return the best rule.
+
+    Parameters
+    ----------
+    scans : sequence of AssessedScan
+        Validation scans; those that were not assessed are left out.
+    sensitivity : float
+        That the threshold has to reach, in (0, 1].
+
+    Raises
+    ------
+    UsageError
+        If there are no diseased or no healthy scans.
+    """
+    used = [scan for scan in scans if scan.logits and scan.scan_class is not None]
+    true = np.array([scan.scan_class for scan in used], dtype=np.int64)
+    diseased = true != SliceClass.CONTROL
+    if not diseased.any() or diseased.all():
+        raise UsageError("SCANS", "The rule needs validation scans with and without disease.")
+    best: tuple[tuple[float, float], str, dict[str, Any], float] | None = None
+    for pooling, settings in _CANDIDATES:
+        tried = [_score(used, true, pooling, settings, temperature) for temperature in _TEMPERATURES]
+        loss, accuracy, temperature = min(tried)
+        merit = (-accuracy, loss)
+        if best is None or merit < best[0]:
+            best = (merit, pooling, settings, temperature)
+    if best is None:
+        raise UsageError("SCANS", "There is no rule to try.")
+    merit, pooling, settings, temperature = best
+    disease = 1 - pooled(used, pooling, settings, temperature)[:, SliceClass.CONTROL]
+    threshold = threshold_for(disease[diseased], sensitivity)
+    return FittedRule(
+        pooling=pooling,
+        settings=settings,
+        temperature=round(temperature, 3),
+        threshold=threshold,
+        sensitivity=float((disease[diseased] >= threshold).mean()),
+        specificity=float((disease[~diseased] < threshold).mean()),
+        accuracy=-merit[0],
+        loss=merit[1],
+        scans=len(used),
+    )
+
+
+def threshold_for(disease: NDArray[np.float64], sensitivity: float) -> float:
+    """Return the highest threshold, in steps of 0.01, that this share of diseased scans reaches.
+
+    Never above 0.5: scans that are more likely diseased than not are raised in any case.
+    """
+    if not 0 < sensitivity <= 1:
+        raise UsageError("SENSITIVITY", f"The sensitivity is {sensitivity}, but must lie in (0, 1].")
+    needed = int(np.ceil(sensitivity * len(disease) - 1e-9))
+    reached = np.sort(disease)[::-1][needed - 1]
+    return float(min(0.5, np.floor(reached * 100) / 100))
+
+
+def _score(
+    scans: Sequence[AssessedScan],
+    true: NDArray[np.int64],
+    pooling: str,
+    settings: dict[str, Any],
+    temperature: float,
+) -> tuple[float, float, float]:
+    chances = pooled(scans, pooling, settings, temperature)
+    right = np.clip(chances[np.arange(len(true)), true], _FLOOR, 1)
+    return float(-np.log(right).mean()), float((chances.argmax(axis=1) == true).mean()), temperature
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--bundle", type=Path, required=True, help="bundle folder with the weights")
+    parser.add_argument("--cohort", type=Path, required=True, help="validation scans, from synthesize")
+    parser.add_argument("--output", type=Path, required=True, help="rule.json; scans go beside it as .jsonl")
+    parser.add_argument("--sensitivity", type=float, default=SENSITIVITY)
+    options = parser.parse_args(arguments)
+    stored = options.output.with_suffix(".jsonl")
+    if not stored.exists():
+        write_scans(stored, assess_cohort(load_pipeline(options.bundle), options.cohort))
+    rule = fit_rule(read_scans(stored), options.sensitivity)
+    write_text(options.output, json.dumps(asdict(rule), indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
