@@ -141,6 +141,8 @@ class StudyChain:
             warnings=(*job.source.warnings, *job.volume.warnings),
         )
         job.data = {"volume": job.volume.image, "source_key": key}
+        # The transforms make their own volume of it: two in memory would be one too many.
+        job.volume = job.volume.without_pixels()
 
     def prepare(self, job: StudyJob) -> None:
         """Canonical volume, lungs, slices."""

@@ -56,6 +56,11 @@ class SourceVolume:
     geometry: GeometryReport
     warnings: tuple[Reason, ...] = ()
 
+    def without_pixels(self) -> SourceVolume:
+        """Return the volume without its voxels, for what is done once they were handed on."""
+        empty = MetaTensor(torch.empty(1, *self.image.shape[1:3], 0), affine=self.image.affine)
+        return replace(self, image=empty)
+
 
 def load(
     series: Series,

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import sys
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from covid_ct_mask_net import RESEARCH_NOTICE
-from covid_ct_mask_net.errors import ExitCode
+from covid_ct_mask_net.errors import ExitCode, NotAssessableError
 from covid_ct_mask_net.slice_sampling import SlicePlan
+
+if TYPE_CHECKING:
+    from covid_ct_mask_net.app.study_job import StudyJob
+    from covid_ct_mask_net.pipeline import VolumePipeline
 
 _EXAMPLES = """\
 examples:
@@ -111,12 +119,11 @@ def run(arguments: argparse.Namespace) -> ExitCode:
 
     from tqdm import tqdm
 
-    from covid_ct_mask_net.app.bundles import find_bundle
     from covid_ct_mask_net.app.chain import StudyChain
     from covid_ct_mask_net.app.report_settings import ReportSettings, SRClass
     from covid_ct_mask_net.app.run import TriageRun
+    from covid_ct_mask_net.app.study_line import in_turn
     from covid_ct_mask_net.app.summary import summary_table
-    from covid_ct_mask_net.pipeline import load_pipeline
 
     settings = ReportSettings(
         sr_class=SRClass(arguments.sr_class),
@@ -127,17 +134,20 @@ def run(arguments: argparse.Namespace) -> ExitCode:
         pdf=arguments.pdf,
         html=not arguments.no_html,
     )
-    with tqdm(desc="reading headers", unit=" files", disable=arguments.quiet or None, leave=False) as files:
-        triage_run = TriageRun.start(arguments.inputs, arguments.output, progress=files.update)
+    with ThreadPoolExecutor(1) as pool:
+        # Reader processes look through the files meanwhile.
+        loading = pool.submit(_load, arguments)
+        with tqdm(
+            desc="reading headers", unit=" files", disable=arguments.quiet or None, leave=False
+        ) as files:
+            triage_run = TriageRun.start(arguments.inputs, arguments.output, progress=files.update)
     if len(triage_run):
-        pipeline = load_pipeline(find_bundle(arguments.bundle), _settings(arguments))
+        pipeline = loading.result()
         if pipeline.network.report.note:
             sys.stderr.write(f"Engine {pipeline.network.report.name}: {pipeline.network.report.note}.\n")
         with SliceBar(len(triage_run), disable=arguments.quiet) as bar:
             chain = StudyChain(pipeline, triage_run.output, settings=settings, progress=bar.advance)
-            for job in triage_run.jobs():
-                bar.study(job.source.pseudonym)
-                chain.run(job)
+            for job in in_turn(chain, bar.studies(triage_run.jobs())):
                 triage_run.finished(job)
     code = triage_run.conclude()
     for result in triage_run.results:
@@ -146,6 +156,18 @@ def run(arguments: argparse.Namespace) -> ExitCode:
     if not arguments.quiet:
         sys.stdout.write(summary_table(triage_run.results, triage_run.output))
     return code
+
+
+def _load(arguments: argparse.Namespace) -> VolumePipeline:
+    """Return the pipeline of the arguments, ready for its first slice."""
+    from covid_ct_mask_net.app.bundles import find_bundle
+    from covid_ct_mask_net.pipeline import load_pipeline
+
+    pipeline = load_pipeline(find_bundle(arguments.bundle), _settings(arguments))
+    # Unusable weights are the result of each study, not of the run.
+    with contextlib.suppress(NotAssessableError):
+        pipeline.network.warm()
+    return pipeline
 
 
 class SliceBar:
@@ -165,11 +187,13 @@ class SliceBar:
     def __exit__(self, *_: object) -> None:
         self._bar.close()
 
-    def study(self, pseudonym: str) -> None:
-        """Begin a study."""
-        self._number += 1
-        self._bar.reset()
-        self._bar.set_description(f"study {self._number}/{self._studies} {pseudonym}")
+    def studies(self, jobs: Iterable[StudyJob]) -> Iterator[StudyJob]:
+        """Yield the studies; each begins when it is taken."""
+        for job in jobs:
+            self._number += 1
+            self._bar.reset()
+            self._bar.set_description(f"study {self._number}/{self._studies} {job.source.pseudonym}")
+            yield job
 
     def advance(self, pseudonym: str, done: int, total: int) -> None:
         """Take note of slices done."""

@@ -15,7 +15,7 @@ STAGES = ("select", "load", "prepare", "infer", "triage")
 
 
 class Chain:
-    """Notes what happens in which order; ``hold`` makes the report of a study wait for the next one's load."""
+    """Notes what happens in which order; the report of study ``hold`` waits for the next one's load."""
 
     def __init__(self, hold: str | None = None, broken: str | None = None) -> None:
         self.notes: list[str] = []

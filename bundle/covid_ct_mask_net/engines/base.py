@@ -45,6 +45,9 @@ class Engine(SliceModel):
 
     report: EngineReport
 
+    def warm(self) -> None:
+        """Do ahead of the first slice what it would wait for; results do not depend on it."""
+
 
 def missing_packages(packages: tuple[str, ...]) -> list[str]:
     """Return which of these packages are not installed."""

@@ -95,6 +95,11 @@ class CompiledEngine(Engine):
             raise RuntimeError("Engines work in test mode only; call eval() first.")
         return self._map(self._slice, slices, scales)
 
+    def warm(self) -> None:
+        """Build what is compiled for the weights, and for whole slices of the usual size."""
+        side = int(self.classifier.transform.min_size[-1])
+        self._programs().trunk.prepare((side, side))
+
     def rows(self, slices: Tensor | Sequence[Tensor], scales: Sequence[float] | None = None) -> Tensor:
         """Return the ranked rows (B, N, 5) that S reads; what mode S trains on and may keep."""
         return torch.stack(self._map(self._slice_rows, slices, scales))
