@@ -1,8 +1,8 @@
 """Studies one after the other, the results of each written while the next one is read.
 
-Reading waits for reader processes, so writing costs no time there. No more than that overlaps: networks of one
-study and results of another would hold two volumes with all that is derived from them at a time, and memory
-must not grow with the number of studies.
+Reading waits for reader processes, so writing costs no time there. Nothing else overlaps: the networks of one
+study beside the results of another would hold two volumes with all that is derived from them, and memory must
+not grow with the number of studies.
 """
 
 from __future__ import annotations

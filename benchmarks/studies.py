@@ -4,9 +4,10 @@
     python benchmarks/studies.py cohort/dicom/0002 --slices 50 300 --runs exact fast-adaptive
     python benchmarks/studies.py cohort/dicom/0002 --slices 300 --copies 1 5 --runs adaptive
 
-The study is sliced anew to the numbers of slices that are asked for. Weights are random, but for two biases: no
-region is sure enough to be outlined, and S says COVID-19 of each slice, so that adaptive reading ends after its first
-pass, as it does in a chest full of disease. ``--unsure`` leaves S as it is: adaptive reading then reads everything.
+The study is sliced anew to the numbers of slices that are asked for. Weights are random, but for two biases:
+no region is sure enough to be outlined, and S says COVID-19 of each slice: adaptive reading ends after its
+first pass, as it does in a chest full of disease. ``--unsure`` leaves S as it is: adaptive reading then reads
+everything.
 """
 
 from __future__ import annotations
@@ -126,39 +127,38 @@ def main() -> None:
     parser.add_argument("--slices", type=int, nargs="+", default=[300])
     parser.add_argument("--copies", type=int, nargs="+", default=[1], help="studies in one run")
     parser.add_argument("--runs", nargs="+", choices=list(RUNS), default=["exact", "adaptive"])
-    parser.add_argument("--repeats", type=int, default=1, help="runs of each; the fastest counts")
+    parser.add_argument("--repeats", type=int, default=1, help="runs of each")
     parser.add_argument("--unsure", action="store_true")
     arguments = parser.parse_args()
-    stages = ("select", "load", "prepare", "infer", "triage", "report")
-    print(
-        f"{'run':20} {'slices':>6} {'studies':>7} {'read':>5} {'seconds':>8} {'peak MB':>8}  stages of a study"
-    )
+    print("run                  slices studies  read  seconds  peak MB  stages of the last study")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         bundles = {
             run: make_bundle(folder / run, arguments.network, run, sure=not arguments.unsure)
             for run in arguments.runs
         }
-        for run, bundle in bundles.items():
+        first = folder / "first"
+        slice_anew(arguments.study, first, 30, 1)
+        for bundle in bundles.values():
             # Graphs are compiled, or calibrated, once a machine: not in the time.
-            slice_anew(arguments.study, folder / f"first-{run}", 30, 1)
-            triage(bundle, folder / f"first-{run}", folder / "out")
+            triage(bundle, first, folder / "out")
         for count in arguments.slices:
             for copies in arguments.copies:
                 study = folder / f"{count}-{copies}"
                 slice_anew(arguments.study, study, count, copies)
-                taken: dict[str, list] = {run: [] for run in bundles}
                 for _ in range(arguments.repeats):
                     for run, bundle in bundles.items():
-                        taken[run].append(triage(bundle, study, folder / "out"))
-                for run, outcomes in taken.items():
-                    seconds, record, result = min(outcomes, key=lambda outcome: outcome[0])
-                    times = list(record["seconds"]["studies"].values())[-1]
-                    each = " ".join(f"{stage} {times.get(stage, 0.0):.1f}" for stage in stages)
-                    read = 0 if result["sampling"] is None else result["sampling"]["read_slices"]
-                    print(
-                        f"{run:20} {count:6} {copies:7} {read:5} {seconds:8.1f} {record['peak_memory_mb']:8}  {each}"
-                    )
+                        show(run, count, copies, *triage(bundle, study, folder / "out"))
+
+
+def show(run: str, count: int, copies: int, seconds: float, record: dict, result: dict) -> None:
+    """Print one row."""
+    times = list(record["seconds"]["studies"].values())[-1]
+    each = " ".join(f"{stage} {times[stage]:.1f}" for stage in times)
+    read = 0 if result["sampling"] is None else result["sampling"]["read_slices"]
+    peak = record["peak_memory_mb"]
+    sys.stdout.write(f"{run:20} {count:6} {copies:7} {read:5} {seconds:8.1f} {peak:8}  {each}\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":
