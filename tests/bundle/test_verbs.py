@@ -39,6 +39,7 @@ def overrides(**changes: Any) -> dict[str, Any]:
     """Entries of inference.yaml that make the networks small (see builders.networks)."""
     trunk, head = small_trunk(**changes).to_dict(), small_s().to_dict()
     return {
+        "weights": "untrained",
         **{f"detector_settings#{name}": value for name, value in trunk.items()},
         **{f"classifier_settings#{name}": value for name, value in head.items()},
     }
@@ -68,10 +69,11 @@ def run_cli(folder: Path, *arguments: str) -> str:
 
 def test_run_from_another_directory_with_overrides(tmp_path: Path) -> None:
     _, settings = saved(tmp_path)
+    settings["weights"] = str(tmp_path / "model.pt")
     make_ct_volume(tmp_path / "ct.nii.gz")
     run_cli(
         tmp_path, "run", "--config_file", INFERENCE, "--dataset_dir", "ct.nii.gz", "--output_dir", "found",
-        "--weights", str(tmp_path / "model.pt"), "--window_level", "-500",
+        "--window_level", "-500",
         *[argument for name, value in settings.items() for argument in (f"--{name}", str(value))],
     )  # fmt: skip
     (result,) = (tmp_path / "found").glob("*/result.json")

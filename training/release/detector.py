@@ -43,9 +43,9 @@ SHIPPED_DETECTOR = light_detector_settings(
 )
 CARD = ModelCard(
     name="COVID-CT-Mask-Net resnet18, synthetic",
-    version="1",
+    version="2",
     trained_on="synthetic lesions in phantom chests and in clear lungs of TCIA Lung-PET-CT-Dx (CC BY 4.0)",
-    notice="Trained on synthetic lesions, for demonstration only; results have no diagnostic value.",
+    notice="trained on synthetic lesions, for demonstration only; results have no diagnostic value",
 )
 
 
