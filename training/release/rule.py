@@ -35,7 +35,8 @@ from covid_ct_mask_net.triage.pooling import pooling_rule
 SENSITIVITY = 0.95
 _CANDIDATES: tuple[tuple[str, dict[str, Any]], ...] = (
     ("mean", {}),
-    *(("top_k_mean", {"k": k}) for k in (1, 2, 4, 8, 16)),
+    # Capped, so that reading may stop early.
+    *(("capped_top_k_mean", {"k": k, "ceiling": 0.9}) for k in (2, 4, 8, 16)),
     ("noisy_or", {}),
     ("share_positive", {}),
 )

@@ -14,7 +14,7 @@ import torch
 from monai.data import MetaTensor
 from numpy.typing import NDArray
 
-from covid_ct_mask_net.declining import declined
+from covid_ct_mask_net.declining import SLICE_SAMPLING, declined
 from covid_ct_mask_net.errors import RefusedInputError
 from covid_ct_mask_net.labels import LesionClass, SliceClass
 from covid_ct_mask_net.pipeline import VolumePipeline
@@ -54,7 +54,7 @@ class AssessedScan:
     scan_class
         True class id; None where it is not known.
     logits
-        (slices, 3), from feet to head.
+        (slices, 3), in the order in which they are read: some pooling rules depend on it.
     slice_classes
         True class ids of the slices; empty where they are not known.
     percent
@@ -105,16 +105,19 @@ def assess(
     if refusal is not None:
         return AssessedScan(name, known, reason=refusal.code)
     outcome, grid = data["outcome"], canonical_grid(data["volume"])
-    evidence = sorted(data["pred"], key=lambda one: one.slice_index)
+    found = {one.slice_index: one for one in data["pred"]}
+    sampling = data.get(SLICE_SAMPLING)
+    order = sorted(found) if sampling is None else [index for index in sampling.order if index in found]
+    evidence = [found[index] for index in order]
     places = [grid.source_slice(one.slice_index) for one in evidence]
     slice_classes: tuple[int, ...] = ()
     overlaps = None
     if truth is not None and known is not None:
         shows = np.count_nonzero(truth, axis=(0, 1)) >= _LEAST_LESION_PIXELS
         slice_classes = tuple(known if shows[place] else int(SliceClass.CONTROL) for place in places)
-        found = np.asarray(to_source(data["lesion_mask"]))[0]
+        outlined = np.asarray(to_source(data["lesion_mask"]))[0]
         voxel_ml = float(abs(np.linalg.det(affine[:3, :3]))) / 1000
-        overlaps = _overlaps(found, np.asarray(truth), voxel_ml)
+        overlaps = _overlaps(outlined, np.asarray(truth), voxel_ml)
     return AssessedScan(
         name,
         known,

@@ -29,7 +29,7 @@ def _scans(count: int, shown: int, strength: float, seed: int = 0) -> list[Asses
 
 def test_few_slices_with_disease_want_a_rule_of_few_slices() -> None:
     fitted = fit_rule(_scans(60, 4, 6.0))
-    assert fitted.pooling in ("top_k_mean", "noisy_or")
+    assert fitted.pooling in ("capped_top_k_mean", "noisy_or")
     assert fitted.settings.get("k", 4) <= 8
     assert fitted.accuracy > 0.95
     assert fitted.scans == 60
