@@ -9,13 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from covid_ct_mask_net.assemble import software_versions
 from covid_ct_mask_net.training.baselines import WholeSliceClassifier, save_baseline
 from covid_ct_mask_net.training.datasets.ictcf import BINARY_CLASS_NAMES
-from covid_ct_mask_net.training.datasets.records import IMAGE, PATIENT, SLICE_CLASS, Record, data_hash
+from covid_ct_mask_net.training.datasets.records import IMAGE, SLICE_CLASS, Record
 from covid_ct_mask_net.training.modes import parameter_counts
-from covid_ct_mask_net.training.run_record import MODEL_FILE
-from covid_ct_mask_net.training.runs import RunInfo, git_commit
+from covid_ct_mask_net.training.run_record import MODEL_FILE, training_origin, training_patients
+from covid_ct_mask_net.training.runs import RunInfo
 
 
 def baseline_run(
@@ -46,11 +45,8 @@ def baseline_run(
         settings={"baseline": {"size": baseline.size}, "training": dict(settings)},
         class_names=tuple(class_names),
         parameters=parameter_counts(baseline, baseline.parameters()),
-        data={"train": data_hash(training)} | ({"validation": data_hash(validation)} if validation else {}),
-        training_patients=tuple(sorted({f"{one[SLICE_CLASS]}/{one[PATIENT]}" for one in training})),
-        seed=seed,
-        git=git_commit(Path(__file__).parent),
-        software=software_versions(("pytorch-ignite",)),
+        training_patients=training_patients(training),
+        **training_origin(training, validation, seed),
     )
 
 

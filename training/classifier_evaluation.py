@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from ignite.engine import Engine, Events
 from monai.transforms import Compose
-from monai.utils.enums import CommonKeys
 from torch import Tensor
 
 from covid_ct_mask_net.errors import NotAssessableError, UsageError
@@ -25,6 +23,7 @@ from covid_ct_mask_net.training.datasets.read import ReadSliced
 from covid_ct_mask_net.training.datasets.records import FILE, IMAGE, PATIENT, SLICE_CLASS, Record, data_hash
 from covid_ct_mask_net.training.demographics import demographics
 from covid_ct_mask_net.training.evaluation import classification_report
+from covid_ct_mask_net.training.handlers import EvaluationWriter
 from covid_ct_mask_net.training.predictions import (
     MAIN,
     Predictions,
@@ -36,6 +35,7 @@ from covid_ct_mask_net.training.runs import Evaluation, RunInfo, add_evaluation
 from covid_ct_mask_net.training.samples import (
     Sample,
     SampleDetections,
+    detected,
     grey_levels,
     highest_mask_logits,
     spread_out,
@@ -110,7 +110,7 @@ def prepare_slices(
     return [item[IMAGE].to(device, non_blocking=non_blocking) for item in batch], None
 
 
-class WriteClassifications:
+class WriteClassifications(EvaluationWriter):
     """Collect logits, and when all slices are done write predictions, figures and samples.
 
     Parameters
@@ -142,20 +142,14 @@ class WriteClassifications:
         self._records: list[Mapping[str, Any]] = []
         self._logits: list[Tensor] = []
 
-    def attach(self, engine: Engine) -> None:
-        """Collect every iteration, write when the evaluation is complete."""
-        engine.add_event_handler(Events.STARTED, self._reset)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
-        engine.add_event_handler(Events.COMPLETED, self._write)
-
-    def _reset(self) -> None:
+    def reset(self) -> None:
+        """Forget all slices."""
         self._records.clear()
         self._logits.clear()
 
-    def _collect(self, engine: Engine) -> None:
-        output: Any = engine.state.output
-        batch: Any = engine.state.batch
-        logits = output[CommonKeys.PRED].detach().double().cpu()
+    def collect(self, batch: Any, predicted: Any) -> None:
+        """Take the slices of a batch."""
+        logits = predicted.detach().double().cpu()
         self._check(logits, batch)
         # Images stay only as long as their batch.
         self._records += [{key: value for key, value in item.items() if key != IMAGE} for item in batch]
@@ -193,16 +187,16 @@ class WriteClassifications:
         )
         if self.detector is None:
             return sample
-        device = next(self.detector.parameters()).device
-        with torch.no_grad():
-            (detection,) = self.detector.eval()([item[IMAGE].to(device)])
+        nms = self.detector.settings.roi_nms
+        detection = detected(self.detector, item[IMAGE], nms)
         return dataclasses.replace(
             sample,
-            detections={self.detector.settings.roi_nms: SampleDetections.of(detection)},
+            detections={nms: SampleDetections.of(detection)},
             mask_logits=highest_mask_logits(detection),
         )
 
-    def _write(self) -> None:
+    def write(self) -> None:
+        """Write figures and what belongs to them."""
         logits = torch.cat(self._logits).numpy()
         changes = [record.get(CHANGE) for record in self._records]
         for change in dict.fromkeys(changes):

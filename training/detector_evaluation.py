@@ -10,9 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from ignite.engine import Engine, Events
 from monai.transforms import Compose
-from monai.utils.enums import CommonKeys
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -24,12 +22,14 @@ from covid_ct_mask_net.networks.detector import LesionDetector
 from covid_ct_mask_net.training.datasets.read import ReadSliced
 from covid_ct_mask_net.training.datasets.records import FILE, IMAGE, MASK, PATIENT, Record, data_hash
 from covid_ct_mask_net.training.evaluation import DetectionReport
+from covid_ct_mask_net.training.handlers import EvaluationWriter
 from covid_ct_mask_net.training.lesion_statistics import SliceLesions, lesions_of, write_lesions
 from covid_ct_mask_net.training.predictions import MAIN
 from covid_ct_mask_net.training.runs import Evaluation, RunInfo, add_evaluation
 from covid_ct_mask_net.training.samples import (
     Sample,
     SampleDetections,
+    detected,
     grey_levels,
     highest_mask_logits,
     spread_out,
@@ -81,7 +81,7 @@ def evaluation_transforms(mask_type: MaskType | str, minimum_area: int) -> Compo
     return Compose([ReadSliced(), LesionTargetsd(mask_type, minimum_area, keep_mask=True)])
 
 
-class WriteDetections:
+class WriteDetections(EvaluationWriter):
     """Collect detections, and when all slices are done write figures, lesions and samples.
 
     Parameters
@@ -120,20 +120,14 @@ class WriteDetections:
         self._report = DetectionReport(self.mask_type, plan.original_confidence)
         self._lesions: list[SliceLesions] = []
 
-    def attach(self, engine: Engine) -> None:
-        """Collect every iteration, write when the evaluation is complete."""
-        engine.add_event_handler(Events.STARTED, self._reset)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
-        engine.add_event_handler(Events.COMPLETED, self._write)
-
-    def _reset(self) -> None:
+    def reset(self) -> None:
+        """Forget all slices."""
         self._report = DetectionReport(self.mask_type, self.plan.original_confidence)
         self._lesions.clear()
 
-    def _collect(self, engine: Engine) -> None:
-        output: Any = engine.state.output
-        batch: Any = engine.state.batch
-        for item, detection in zip(batch, output[CommonKeys.PRED], strict=True):
+    def collect(self, batch: Any, predicted: Any) -> None:
+        """Take the slices of a batch."""
+        for item, detection in zip(batch, predicted, strict=True):
             labels = np.asarray(item[MASK])[0]
             self._report.update(
                 detection, item[TARGET], merged_labels(labels, self.mask_type), str(item[PATIENT])
@@ -174,23 +168,12 @@ class WriteDetections:
         path = self.folder / OVERLAYS / f"{stem}.png"
         inference_overlay(sample, path, self.mask_type, self.plan.overlay_score)
 
-    def _write(self) -> None:
+    def write(self) -> None:
+        """Write figures and what belongs to them."""
         plan = self.plan
         write_lesions(self.folder, self._lesions)
         evaluation = Evaluation(plan.dataset or plan.name, plan.source, data_hash(self.records))
         add_evaluation(self.folder, plan.name, evaluation, self._report.compute(), self.described)
-
-
-def detected(detector: LesionDetector, image: Tensor, roi_nms: float) -> dict[str, Tensor]:
-    """Return the detections of a slice (1, H, W) under another RoI NMS threshold."""
-    heads = detector.roi_heads
-    before, heads.nms_thresh = heads.nms_thresh, roi_nms
-    try:
-        with torch.no_grad():
-            (found,) = detector.eval()([image.to(next(detector.parameters()).device)])
-    finally:
-        heads.nms_thresh = before
-    return found
 
 
 def loaded_detector(weights: str | Path, roi_nms: float | None = None) -> LesionDetector:

@@ -60,6 +60,32 @@ class LossAverages:
             engine.state.metrics[name] = total / sums[-1].item()
 
 
+class EvaluationWriter:
+    """Collect what every iteration of an evaluation gives and write when all slices are done."""
+
+    def attach(self, engine: Engine) -> None:
+        """Collect every iteration, write when the evaluation is complete."""
+        engine.add_event_handler(Events.STARTED, self.reset)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._iteration)
+        engine.add_event_handler(Events.COMPLETED, self.write)
+
+    def reset(self) -> None:
+        """Forget what was collected."""
+        raise NotImplementedError
+
+    def collect(self, batch: Any, predicted: Any) -> None:
+        """Take the batch as it was loaded and what the network made of it."""
+        raise NotImplementedError
+
+    def write(self) -> None:
+        """Write what was collected."""
+        raise NotImplementedError
+
+    def _iteration(self, engine: Engine) -> None:
+        output: Any = engine.state.output
+        self.collect(engine.state.batch, output[CommonKeys.PRED])
+
+
 class LossBar(ProgressBar):
     """ignite's progress bar with the loss beside it; MONAI attaches handlers without arguments."""
 

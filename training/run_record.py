@@ -75,10 +75,7 @@ def segmentation_run(
         mask_type=detector.settings.mask_type.value,
         settings={"detector": detector.settings.to_dict(), "training": dict(settings)},
         parameters=parameter_counts(detector, trained),
-        data=_hashes(training, validation),
-        seed=seed,
-        git=git_commit(Path(__file__).parent),
-        software=software_versions(_PACKAGES),
+        **training_origin(training, validation, seed),
     )
 
 
@@ -120,11 +117,8 @@ def classifier_run(
         },
         class_names=tuple(class_names),
         parameters=parameter_counts(classifier, trained),
-        data=_hashes(training, validation),
-        training_patients=tuple(sorted({f"{one[SLICE_CLASS]}/{one[PATIENT]}" for one in training})),
-        seed=seed,
-        git=git_commit(Path(__file__).parent),
-        software=software_versions(_PACKAGES),
+        training_patients=training_patients(training),
+        **training_origin(training, validation, seed),
     )
 
 
@@ -175,5 +169,17 @@ def fingerprint(info: RunInfo, **further: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _hashes(training: Sequence[Record], validation: Sequence[Record]) -> dict[str, str]:
-    return {"train": data_hash(training)} | ({"validation": data_hash(validation)} if validation else {})
+def training_origin(training: Sequence[Record], validation: Sequence[Record], seed: int) -> dict[str, Any]:
+    """Return what it takes to run a training again: data, seed, code and packages."""
+    hashes = {"train": data_hash(training)} | ({"validation": data_hash(validation)} if validation else {})
+    return {
+        "data": hashes,
+        "seed": seed,
+        "git": git_commit(Path(__file__).parent),
+        "software": software_versions(_PACKAGES),
+    }
+
+
+def training_patients(training: Sequence[Record]) -> tuple[str, ...]:
+    """Return ``class/patient`` of all slices, each once: patients are numbered by class."""
+    return tuple(sorted({f"{one[SLICE_CLASS]}/{one[PATIENT]}" for one in training}))

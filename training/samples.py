@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from covid_ct_mask_net.errors import OutputError, RefusedInputError
+from covid_ct_mask_net.networks.detector import LesionDetector
 from covid_ct_mask_net.training.metrics.coco import MASK_THRESHOLD
 
 FOLDER = "samples"
@@ -202,3 +204,15 @@ def _detections(arrays: Mapping[str, NDArray], index: int, shape: Sequence[int])
     return SampleDetections(
         arrays[f"boxes_{index}"], arrays[f"labels_{index}"], arrays[f"scores_{index}"], masks
     )
+
+
+def detected(detector: LesionDetector, image: Tensor, roi_nms: float) -> dict[str, Tensor]:
+    """Return the detections of a slice (1, H, W) under another RoI NMS threshold."""
+    heads = detector.roi_heads
+    before, heads.nms_thresh = heads.nms_thresh, roi_nms
+    try:
+        with torch.no_grad():
+            (found,) = detector.eval()([image.to(next(detector.parameters()).device)])
+    finally:
+        heads.nms_thresh = before
+    return found

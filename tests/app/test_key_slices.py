@@ -1,12 +1,12 @@
 from __future__ import annotations
 
-from builders.volumes import grid, instance
+from builders.evidence import grid, rectangle
 from covid_ct_mask_net.app.key_slices import choose_key_slices, suspicious_slices
 from covid_ct_mask_net.results import SliceReport
 from covid_ct_mask_net.triage.lesions import LesionRules, link
 
 LINKED = link(
-    [instance(2, size=(4, 4)), instance(3, size=(6, 6)), instance(4, size=(4, 4)), instance(9, 26, 8)],
+    [rectangle(2, size=(4, 4)), rectangle(3, size=(6, 6)), rectangle(4, size=(4, 4)), rectangle(9, 26, 8)],
     grid(),
     LesionRules(),
 )

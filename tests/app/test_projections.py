@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from builders.volumes import SHAPE, grid, two_lungs
+from builders.evidence import SHAPE, grid, two_lungs
 from covid_ct_mask_net.app.overlays import LESION_COLOURS
 from covid_ct_mask_net.app.projections import coronal, sagittal
 from covid_ct_mask_net.labels import LesionClass

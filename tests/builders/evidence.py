@@ -8,7 +8,9 @@ from numpy.typing import NDArray
 from covid_ct_mask_net.evidence import LesionInstance, SliceEvidence
 from covid_ct_mask_net.geometry import CanonicalGrid
 from covid_ct_mask_net.labels import LesionClass
+from covid_ct_mask_net.results import ModelReport
 
+MODEL = ModelReport("small", "1", "0" * 64, "nothing", "a test")
 GGO, CONSOLIDATION = LesionClass.GROUND_GLASS_OPACITY, LesionClass.CONSOLIDATION
 SHAPE = (40, 30, 12)
 
@@ -31,6 +33,18 @@ def instance(
     mask = np.ones((rows[1] - rows[0], columns[1] - columns[0]), bool)
     box = (float(columns[0]), float(rows[0]), float(columns[1]), float(rows[1]))
     return LesionInstance(index, lesion_class, score, box, (rows[0], columns[0]), mask)
+
+
+def rectangle(
+    index: int,
+    column: int = 6,
+    row: int = 8,
+    *,
+    size: tuple[int, int] = (4, 4),
+    lesion_class: LesionClass = GGO,
+) -> LesionInstance:
+    """`instance` by its upper left corner and its size (rows, columns)."""
+    return instance(index, (row, row + size[0]), (column, column + size[1]))
 
 
 def evidence(

@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from builders.volumes import MODEL, SHAPE, evidence, grid, instance, two_lungs
+from builders.evidence import MODEL, SHAPE, evidence, grid, rectangle, two_lungs
 from covid_ct_mask_net import assemble
 from covid_ct_mask_net.errors import CovidCTMaskNetError
 from covid_ct_mask_net.results import StudyResult
@@ -18,7 +18,7 @@ LOGITS = {"urgent": (0.0, 0.0, 8.0), "raised": (0.0, 0.2, 0.2), "routine": (6.0,
 
 def outcome(priority: str = "urgent") -> TriageOutcome:
     """One GGO on slices 4 and 5; the slices' logits give the priority."""
-    slices = [evidence(k, instance(k), logits=LOGITS[priority]) for k in (4, 5)]
+    slices = [evidence(k, rectangle(k), logits=LOGITS[priority]) for k in (4, 5)]
     if priority != "urgent":
         slices = [dataclasses.replace(one, instances=()) for one in slices]
     hu = np.full(SHAPE, -800, dtype=np.float32)

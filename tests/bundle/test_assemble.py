@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from builders.evidence import MODEL
 from builders.results import assessed, declined, outcome, source
-from builders.volumes import MODEL
 from covid_ct_mask_net import __version__, assemble
 from covid_ct_mask_net.errors import (
     CovidCTMaskNetError,

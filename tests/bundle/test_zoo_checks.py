@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from monai.bundle import ConfigWorkflow, ckpt_export, verify_metadata, verify_net_in_out
 
 from builders.bundles import small_bundle
@@ -26,7 +27,7 @@ from builders.networks import random_slices
 from builders.nifti import make_ct_volume
 from builders.training import SHORT, TINY_DETECTOR
 from covid_ct_mask_net.app.bundle_archive import write_archive
-from covid_ct_mask_net.checkpoints import load_classifier
+from covid_ct_mask_net.checkpoints import MANIFEST_NAME, load_classifier, read_manifest
 
 ROOT = Path(__file__).resolve().parents[2]
 LARGEST_FILE = 25 * 1024**2
@@ -80,6 +81,19 @@ def test_verify_version_changes(metadata: dict[str, Any]) -> None:
 def test_verify_metadata_format(bundle: Path) -> None:
     configs = bundle / "configs"
     verify_metadata(meta_file=str(configs / "metadata.json"), filepath=str(configs / "metadata_schema.json"))
+
+
+def test_the_metadata_speaks_of_the_weights_that_are_shipped() -> None:
+    """The zoo's checklist: the description fits the weights, the metrics are theirs."""
+    stated = json.loads((ROOT / "bundle" / "configs" / "metadata.json").read_text(encoding="utf-8"))
+    config = yaml.safe_load((ROOT / "bundle" / "configs" / "inference.yaml").read_text(encoding="utf-8"))
+    untrained = config["weights"] == "untrained"
+    said = f"{stated['description']} {stated['data_source']} {stated['changelog'][stated['version']]}"
+    assert ("untrained" in said) == untrained
+    assert all(isinstance(value, int | float) for value in stated["eval_metrics"].values())
+    if stated["eval_metrics"]:
+        listed = read_manifest(ROOT / "bundle" / "models" / MANIFEST_NAME)
+        assert stated["weights_sha256"] == listed["model.pt"], "measure the new weights"
 
 
 def test_get_bundle_requirements(metadata: dict[str, Any]) -> None:

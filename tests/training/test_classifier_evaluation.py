@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from ignite.engine import Engine, State
 
 from builders.evaluations import evaluate, missing_properties, small_weights
 from builders.lesion_data import make_covidx
@@ -140,22 +139,16 @@ def test_plans_choose_slices_and_refuse_odd_names() -> None:
         ClassificationPlan(name="../x")
 
 
-def _engine(logits: torch.Tensor, item: dict[str, object]) -> Engine:
-    engine = Engine(lambda *_: None)
-    engine.state = State(output={"pred": logits}, batch=[item])
-    return engine
-
-
 def test_networks_that_do_not_fit_end_in_a_sentence(tmp_path: Path) -> None:
     plan = ClassificationPlan(class_names=SLICE_CLASS_NAMES)
     writer = WriteClassifications(tmp_path, plan, [], RunInfo("classifier", "s"))
     item = {"file": "a.png", "slice_class": 1, "image": torch.zeros(1, 4, 4)}
     with pytest.raises(NotAssessableError, match=r"gave no number for a\.png"):
-        writer._collect(_engine(torch.tensor([[1.0, float("nan"), 0.0]]), item))
+        writer.collect([item], torch.tensor([[1.0, float("nan"), 0.0]]))
     with pytest.raises(UsageError, match="tells 2 classes apart"):
-        writer._collect(_engine(torch.zeros(1, 2), item))
+        writer.collect([item], torch.zeros(1, 2))
     with pytest.raises(UsageError, match=r"a\.png has class 3"):
-        writer._collect(_engine(torch.zeros(1, 3), {**item, "slice_class": 3}))
+        writer.collect([{**item, "slice_class": 3}], torch.zeros(1, 3))
 
 
 def test_imported_classifiers_are_described(tmp_path: Path) -> None:

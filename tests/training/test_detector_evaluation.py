@@ -16,12 +16,11 @@ from covid_ct_mask_net.training.detector_evaluation import (
     DetectionPlan,
     WriteDetections,
     described_detector,
-    detected,
     loaded_detector,
 )
 from covid_ct_mask_net.training.lesion_statistics import read_lesions
 from covid_ct_mask_net.training.runs import RunInfo, read_run
-from covid_ct_mask_net.training.samples import read_samples
+from covid_ct_mask_net.training.samples import detected, read_samples
 from covid_ct_mask_net.training.tables.report import ReportOptions, write_report
 
 

@@ -10,6 +10,7 @@ thin planes and show partial volume at domes, vessels and fissures as scanners d
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,6 +100,15 @@ def draw_anatomy(rng: np.random.Generator) -> Anatomy:
     )
 
 
+class _Plane(NamedTuple):
+    """One axial plane: height and positions of its rows and columns in mm, and where the ribs' inside is."""
+
+    z: float
+    yy: NDArray[np.float32]
+    xx: NDArray[np.float32]
+    cavity: NDArray[np.float32]
+
+
 def draw_plane(
     anatomy: Anatomy, z: float, y: NDArray[np.float32], x: NDArray[np.float32]
 ) -> tuple[Volume, Labels]:
@@ -119,12 +129,12 @@ def draw_plane(
         0, 1 right lung, 2 left lung, blood vessels in the lungs included.
     """
     yy, xx = y[:, None], x[None, :]
-    cavity = _radius(anatomy, z, yy, xx)
-    hu = _body(anatomy, z, yy, xx, cavity)
-    _draw_bones(hu, anatomy, z, yy, xx, cavity)
-    lungs = _lungs(anatomy, z, yy, xx, cavity)
-    _draw_mediastinum(hu, anatomy, z, yy, xx, cavity, lungs)
-    _draw_abdomen(hu, anatomy, z, yy, xx, cavity, lungs)
+    plane = _Plane(z, yy, xx, _radius(anatomy, z, yy, xx))
+    hu = _body(anatomy, plane)
+    _draw_bones(hu, anatomy, plane)
+    lungs = _lungs(anatomy, plane)
+    _draw_mediastinum(hu, anatomy, plane, lungs)
+    _draw_abdomen(hu, anatomy, plane, lungs)
     inside = lungs > 0
     dependent = np.broadcast_to(yy / anatomy.half_depth, hu.shape)[inside]
     hu[inside] = anatomy.lung_hu + anatomy.gradient_hu * dependent
@@ -153,10 +163,9 @@ def _radius(
     return radius
 
 
-def _body(
-    anatomy: Anatomy, z: float, yy: NDArray[np.float32], xx: NDArray[np.float32], cavity: NDArray[np.float32]
-) -> Volume:
+def _body(anatomy: Anatomy, plane: _Plane) -> Volume:
     """Return skin, fat and the muscles around the ribs, the inside filled with soft tissue."""
+    z, yy, xx, cavity = plane
     t = z / anatomy.height
     shoulders = 1 + 0.35 * max(0.0, t - 0.75)
     width = anatomy.body_half_width * shoulders
@@ -173,14 +182,8 @@ def _body(
     return hu
 
 
-def _draw_bones(
-    hu: Volume,
-    anatomy: Anatomy,
-    z: float,
-    yy: NDArray[np.float32],
-    xx: NDArray[np.float32],
-    cavity: NDArray[np.float32],
-) -> None:
+def _draw_bones(hu: Volume, anatomy: Anatomy, plane: _Plane) -> None:
+    z, yy, xx, cavity = plane
     width, depth = _profile(anatomy, z)
     wall_mm = (cavity - 1) * np.sqrt(width * depth)
     # Ribs descend to the front, so that a plane cuts each of them obliquely.
@@ -222,10 +225,9 @@ def _draw_spine(
     hu[(np.abs(xx) < 3.5) & (yy > middle + 37) & (yy < middle + 58) & (level < 0.6)] = 350.0
 
 
-def _lungs(
-    anatomy: Anatomy, z: float, yy: NDArray[np.float32], xx: NDArray[np.float32], cavity: NDArray[np.float32]
-) -> Labels:
+def _lungs(anatomy: Anatomy, plane: _Plane) -> Labels:
     """Return what is neither mediastinum, heart, spine nor below the diaphragm, by side."""
+    z, yy, xx, cavity = plane
     lungs = np.zeros(cavity.shape, dtype=np.uint8)
     if not 0 < z < anatomy.height:
         return lungs
@@ -266,15 +268,8 @@ def _diaphragm(anatomy: Anatomy, yy: NDArray[np.float32], xx: NDArray[np.float32
     return (height * np.sqrt(np.clip(1 - slope, 0, None))).astype(np.float32)
 
 
-def _draw_mediastinum(
-    hu: Volume,
-    anatomy: Anatomy,
-    z: float,
-    yy: NDArray[np.float32],
-    xx: NDArray[np.float32],
-    cavity: NDArray[np.float32],
-    lungs: Labels,
-) -> None:
+def _draw_mediastinum(hu: Volume, anatomy: Anatomy, plane: _Plane, lungs: Labels) -> None:
+    z, yy, xx, cavity = plane
     t = z / anatomy.height
     depth = anatomy.half_depth
     inner = (cavity < 0.97) & (lungs == 0)
@@ -301,15 +296,8 @@ def _draw_mediastinum(
         hu[around < 1] = AIR_HU
 
 
-def _draw_abdomen(
-    hu: Volume,
-    anatomy: Anatomy,
-    z: float,
-    yy: NDArray[np.float32],
-    xx: NDArray[np.float32],
-    cavity: NDArray[np.float32],
-    lungs: Labels,
-) -> None:
+def _draw_abdomen(hu: Volume, anatomy: Anatomy, plane: _Plane, lungs: Labels) -> None:
+    z, yy, xx, cavity = plane
     below = (cavity < 0.97) & (z < _diaphragm(anatomy, yy, xx)) & (lungs == 0)
     below &= (_heart(anatomy, z, yy, xx) > 1) & (np.hypot(xx / 24, (yy - _spine_y(anatomy)) / 21) > 1)
     hu[below] = -80.0

@@ -106,7 +106,7 @@ def table_5(runs: Sequence[Run]) -> Table:
             "as printed",
         )
     )  # fmt: skip
-    rows += [(one.name, one.source, one.test, one.figures, one.caution) for one in CITATIONS]
+    rows += [(one.name, one.source, one.test, one.stated, one.caution) for one in CITATIONS]
     columns = ("model", "source", "tested on", "figures", "caution")
     return Table("table-5", "Table 5: comparison", columns, tuple(rows), tuple(notes))
 
