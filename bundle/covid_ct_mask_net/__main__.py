@@ -7,12 +7,16 @@ so that ``--help`` is instant and the bundle runs where the application is not i
 from __future__ import annotations
 
 import argparse
+import atexit
+import contextlib
 import importlib
+import os
 import sys
 import traceback
 import warnings
 from collections.abc import Sequence
 from types import ModuleType
+from typing import NoReturn
 
 from covid_ct_mask_net import RESEARCH_NOTICE, __version__
 from covid_ct_mask_net.errors import CovidCTMaskNetError, ExitCode
@@ -90,5 +94,19 @@ def _command(module_name: str) -> ModuleType | None:
         raise
 
 
+def program() -> NoReturn:
+    """Run `main` as a program.
+
+    Python would take torch and MONAI apart, module by module, for two seconds at the end of a command that
+    has done all it was asked. What is registered for the end runs; the rest the system takes back at once.
+    """
+    code = main()
+    atexit._run_exitfuncs()
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    program()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import subprocess
 import sys
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -125,3 +127,23 @@ def test_a_part_that_is_not_installed_has_no_commands(monkeypatch: pytest.Monkey
     monkeypatch.setattr(__main__.importlib, "import_module", broken)
     with pytest.raises(ModuleNotFoundError, match="numpy"):
         __main__.build_parser()
+
+
+def test_the_program_ends_with_the_code_after_what_was_registered_and_written(tmp_path: Path) -> None:
+    """All output arrives, through a pipe too, and what was registered for the end runs once."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import atexit, sys\n"
+        "from covid_ct_mask_net import __main__\n"
+        "def main():\n"
+        "    atexit.register(lambda: print('registered'))\n"
+        "    sys.stdout.write('out' * 100000)\n"
+        "    sys.stderr.write('err')\n"
+        "    return 6\n"
+        "__main__.main = main\n"
+        "__main__.program()\n"
+    )
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False)
+    assert done.returncode == 6
+    assert done.stdout == "out" * 100000 + "registered\n"
+    assert done.stderr == "err"
