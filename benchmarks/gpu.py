@@ -48,7 +48,7 @@ def greedy_nms(boxes: Tensor, valid: Tensor, threshold: float) -> Tensor:
     """Return which boxes (G, n, 4), best first in each group, greedy NMS keeps, as bool (G, n).
 
     A box is dropped by a better one that is kept itself. Starting with all, keep = valid and not dropped by
-    any kept one is repeated until it stays: position i is right after at most i rounds, in practice after tens.
+    any kept one is repeated until it stays: position i is right after i rounds at the latest.
     """
     count = boxes.shape[1]
     worse = torch.ones(count, count, dtype=torch.bool, device=boxes.device).triu(1)
