@@ -23,6 +23,7 @@ from pydicom.multival import MultiValue
 from pydicom.valuerep import VR, validate_value
 
 from covid_ct_mask_net.app.headers import DAMAGE, quiet_pydicom, quieted
+from covid_ct_mask_net.app.iod_lookups import remembered_lookups
 from covid_ct_mask_net.errors import OutputError
 from covid_ct_mask_net.results import Reason
 
@@ -159,7 +160,7 @@ def copy_patient_and_study(source: Dataset, target: Dataset) -> None:
 @contextmanager
 def quiet_writers() -> Iterator[None]:
     """Keep pydicom and highdicom silent while they write: they quote names in warnings and logs."""
-    with quiet_pydicom(), quieted("highdicom"):
+    with quiet_pydicom(), quieted("highdicom"), remembered_lookups():
         yield
 
 

@@ -7,7 +7,6 @@ CT under a UID that stands for it, which ``restore_references`` turns into insta
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -85,8 +84,9 @@ def restore_references(dataset: Dataset, slices: Mapping[int, SourceSlice]) -> N
 
 
 def _image(header: Dataset, instance: Dataset, frame_number: int | None) -> Dataset:
-    # A deep copy: datasets that share elements would share what is set below.
-    image = copy.deepcopy(instance)
+    # Elements are shared with the instance, so what is set below must be new elements, not new values.
+    image = Dataset()
+    image.update(instance)
     for keyword, count in (
         ("ImagePositionPatient", 3),
         ("ImageOrientationPatient", 6),
@@ -96,13 +96,14 @@ def _image(header: Dataset, instance: Dataset, frame_number: int | None) -> Data
         values = attributes.numbers(header, keyword, count)
         if values is not None:
             decimals = [DS(value, auto_format=True) for value in values]
-            setattr(image, keyword, decimals if count > 1 else decimals[0])
+            image.add_new(keyword, "DS", decimals if count > 1 else decimals[0])
     # Held by every CT image that is read (pixels.calibration); the writers look for them.
-    image.SamplesPerPixel = 1
-    image.PhotometricInterpretation = "MONOCHROME2"
+    image.add_new("SamplesPerPixel", "US", 1)
+    image.add_new("PhotometricInterpretation", "CS", "MONOCHROME2")
     if frame_number is not None:
-        image.SOPClassUID = CTImageStorage
-        image.SOPInstanceUID = derive_uid("frame", str(instance.SOPInstanceUID), str(frame_number))
+        frame_uid = derive_uid("frame", str(instance.SOPInstanceUID), str(frame_number))
+        image.add_new("SOPClassUID", "UI", CTImageStorage)
+        image.add_new("SOPInstanceUID", "UI", frame_uid)
         if "NumberOfFrames" in image:
             del image.NumberOfFrames
     return image

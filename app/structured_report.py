@@ -65,13 +65,19 @@ def write_sr(
         evidence: list[Dataset] = list(objects.sources.instances)
         if segmentation is not None:
             evidence.append(segmentation.dataset)
+        # highdicom copies the whole tree and searches it for what the evidence must hold. With many lesions
+        # that takes longer than all else: it is given the root alone, and all that was read is evidence.
+        (root,) = content
+        children = root.ContentSequence
+        root.ContentSequence = []
         report = _SOP_CLASSES[sr_class](
             evidence=evidence,
-            content=content,
+            content=root,
             is_complete=False,
             is_final=False,
             is_verified=False,
             coding_schemes=codes.coding_schemes(),
             **objects.identity("sr"),
         )
+        report.ContentSequence = children
         return file_bytes(objects.finish(report))

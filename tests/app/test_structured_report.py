@@ -4,6 +4,7 @@ import shutil
 import subprocess
 
 import pytest
+from pydicom.dataset import Dataset
 
 from builders.result_set import made
 from covid_ct_mask_net.app.report_settings import ReportSettings, SRClass
@@ -24,6 +25,29 @@ def test_a_preliminary_report_with_all_its_evidence() -> None:
         for instance in series.ReferencedSOPSequence
     }
     assert set(one.images) <= named
+
+
+def test_all_that_is_referred_to_is_evidence() -> None:
+    report = made().read("sr.dcm")
+    evidence = report.CurrentRequestedProcedureEvidenceSequence
+    named = {
+        str(instance.ReferencedSOPInstanceUID)
+        for study in evidence
+        for series in study.ReferencedSeriesSequence
+        for instance in series.ReferencedSOPSequence
+    }
+    references = {
+        str(reference.ReferencedSOPInstanceUID)
+        for item in items(report)
+        for reference in item.get("ReferencedSOPSequence", [])
+    }
+    assert made().read("seg.dcm").SOPInstanceUID in references
+    assert len(references) > 5
+    assert references <= named
+
+
+def items(item: Dataset) -> list[Dataset]:
+    return [item] + [deeper for child in item.get("ContentSequence", []) for deeper in items(child)]
 
 
 def test_old_archives_get_the_older_class() -> None:
