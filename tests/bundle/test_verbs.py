@@ -25,7 +25,7 @@ from monai.bundle import (
 
 from builders.networks import CARD, random_slices, small_model, small_s, small_trunk
 from builders.nifti import make_ct_volume
-from covid_ct_mask_net.checkpoints import MANIFEST_NAME, Model, file_sha256, save_checkpoint
+from covid_ct_mask_net.checkpoints import MANIFEST_NAME, Model, file_sha256, load_classifier, save_checkpoint
 
 BUNDLE = Path(__file__).resolve().parents[2] / "bundle"
 CONFIGS = BUNDLE / "configs"
@@ -165,6 +165,20 @@ def test_onnx_gives_the_logits_of_pytorch(tmp_path: Path, changes: dict[str, Any
     assert model.classifier is not None
     image, (logits,) = _onnx(tmp_path, "network_def", ["pred"], settings, 64)
     assert torch.allclose(logits, model.classifier(image), atol=1e-4)
+
+
+@torch.no_grad()
+def test_onnx_of_the_weights_that_are_shipped(tmp_path: Path) -> None:
+    path = BUNDLE / "models" / "model.pt"
+    onnx_export(
+        net_id="network_def", filepath=str(tmp_path / "model.onnx"), ckpt_file=str(path), meta_file=METADATA,
+        config_file=INFERENCE, input_shape=[1, 1, 160, 160],
+        converter_kwargs={"input_names": ["image"], "output_names": ["pred"]},
+    )  # fmt: skip
+    session = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"), providers=["CPUExecutionProvider"])
+    image = random_slices((160, 160), seed=8)[0][None]
+    (logits,) = session.run(None, {"image": image.numpy()})
+    assert torch.allclose(torch.as_tensor(logits), load_classifier(path)(image), atol=1e-4)
 
 
 @torch.no_grad()
