@@ -300,5 +300,11 @@ def test_folds_of_the_real_slices_share_none(shared_data: Path, tmp_path: Path) 
         training_slices, validation = training.parser.get_parsed_content("split")
         assert (len(training_slices), len(validation)) == (40, 10)
         assert not {one["file"] for one in training_slices} & {one["file"] for one in validation}
+        evaluation = workflow(
+            ["evaluate_segmentation.yaml", "evaluate_lesion_slices_fold.yaml"], shared_data / "lesion-slices",
+            tmp_path / str(fold), {"fold": fold},
+        )  # fmt: skip
+        evaluated = evaluation.parser.get_parsed_content("records")
+        assert [one["file"] for one in evaluated] == [one["file"] for one in validation]
         tested += [one["file"] for one in validation]
     assert len(set(tested)) == 50
