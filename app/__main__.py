@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from covid_ct_mask_net.app.process_safety import settle_process
 from covid_ct_mask_net.errors import CovidCTMaskNetError, ExitCode
 from covid_ct_mask_net.process_user import settle_user
 
@@ -11,6 +12,7 @@ from covid_ct_mask_net.process_user import settle_user
 def main() -> ExitCode:
     """Run the application on what the command line or the ``HOLOSCAN_*`` variables name."""
     settle_user()
+    settle_process()
     # Imports MONAI, which wants to know the user.
     from covid_ct_mask_net.app.operators.application import TriageApplication
 
@@ -21,6 +23,8 @@ def main() -> ExitCode:
     except CovidCTMaskNetError as error:
         sys.stderr.write(f"{error.code}: {error.sentence}\n")
         return error.exit_code
+    finally:
+        application.close()
 
 
 if __name__ == "__main__":

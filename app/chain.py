@@ -15,12 +15,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from covid_ct_mask_net import assemble
-from covid_ct_mask_net.app import intake, pixels, series_selection, volume
+from covid_ct_mask_net.app import intake, series_selection, volume
 from covid_ct_mask_net.app.dicom_results import Images, dicom_results
 from covid_ct_mask_net.app.findings import Findings
 from covid_ct_mask_net.app.html_report import html_report
+from covid_ct_mask_net.app.limits import Limits
 from covid_ct_mask_net.app.normalise import Sources, normalise
 from covid_ct_mask_net.app.report_settings import ReportSettings
+from covid_ct_mask_net.app.settings import AppSettings
 from covid_ct_mask_net.app.study_gates import StudyGates
 from covid_ct_mask_net.app.study_job import StudyJob, counted
 from covid_ct_mask_net.app.views import views
@@ -60,6 +62,8 @@ class StudyChain:
         Which results are written.
     gates
         Whom the model may be used on.
+    limits
+        Bounds on the input.
     progress
         Told how far the slices of a study are.
     """
@@ -69,7 +73,28 @@ class StudyChain:
     rules: series_selection.SelectionRules = field(default_factory=series_selection.SelectionRules)
     settings: ReportSettings = field(default_factory=ReportSettings)
     gates: StudyGates = field(default_factory=StudyGates)
+    limits: Limits = field(default_factory=Limits)
     progress: Progress | None = None
+
+    @classmethod
+    def of(
+        cls,
+        pipeline: VolumePipeline,
+        output: Path,
+        settings: AppSettings,
+        reports: ReportSettings | None = None,
+        progress: Progress | None = None,
+    ) -> StudyChain:
+        """Return the chain with the limits and rules of the application's settings."""
+        return cls(
+            pipeline,
+            output,
+            rules=settings.selection,
+            settings=reports or ReportSettings(),
+            gates=settings.gates,
+            limits=settings.limits,
+            progress=progress,
+        )
 
     @property
     def stages(self) -> tuple[tuple[str, Callable[[StudyJob], None]], ...]:
@@ -94,6 +119,7 @@ class StudyChain:
             return
         with job.timed(name):
             try:
+                job.deadline.check()
                 stage(job)
             except CovidCTMaskNetError as error:
                 job.error = error
@@ -115,7 +141,7 @@ class StudyChain:
         """Choose the series to read (DICOM)."""
         if job.study is None:
             return
-        selection = series_selection.select(job.study, self.rules)
+        selection = series_selection.select(job.study, self.rules, self.limits)
         job.source = dataclasses.replace(job.source, series=selection.reports)
         job.data["series"] = selection.required()
 
@@ -128,8 +154,7 @@ class StudyChain:
         series = job.data.pop("series")
         warnings = self.gates.check([instance.header for instance in series.instances])
         job.source = dataclasses.replace(job.source, warnings=(*job.source.warnings, *warnings))
-        stored_values = job.readers.stored_values if job.readers is not None else pixels.stored_values
-        job.volume = volume.load(series, stored_values=stored_values)
+        job.volume = volume.load(series, self.limits, self.rules.geometry, stored_values=job.stored_values)
         key = f"{job.source.study_instance_uid} {series.series_instance_uid}"
         job.source = dataclasses.replace(
             job.source,
@@ -154,6 +179,7 @@ class StudyChain:
         progress = self.progress
 
         def told(done: int) -> None:
+            job.deadline.check()
             if progress is not None:
                 progress(job.source.pseudonym, done, total)
 

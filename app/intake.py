@@ -131,11 +131,7 @@ def scan(
         ``INPUT_MISSING`` if an input is not there or cannot be read.
     """
     limits = limits or Limits()
-    for path in inputs:
-        if not os.access(path, os.R_OK):
-            raise UsageError(
-                "INPUT_MISSING", f"The input {str(path)!r} is not there or cannot be read; check the path."
-            )
+    require_inputs(inputs)
     files = sorted(_files(inputs))
 
     def read(path: Path) -> Instance | RefusedFile:
@@ -155,6 +151,15 @@ def scan(
         accepted=len(instances),
         modalities=dict(sorted(Counter(_modality(instance) for instance in instances).items())),
     )
+
+
+def require_inputs(inputs: Iterable[Path]) -> None:
+    """Raise ``INPUT_MISSING`` (`UsageError`) if an input is not there or cannot be read."""
+    for path in inputs:
+        if not os.access(path, os.R_OK):
+            raise UsageError(
+                "INPUT_MISSING", f"The input {str(path)!r} is not there or cannot be read; check the path."
+            )
 
 
 def require_studies(intake: Intake) -> None:

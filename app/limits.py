@@ -19,8 +19,9 @@ class Limits:
         Rows and columns of an image.
     minimum_slices, maximum_slices
         Slices of a series that is assessed.
-    voxels
-        Rows x columns x slices of a series.
+    voxels, voxels_read
+        Rows x columns x slices of a series. Beyond the first it is refused; beyond the second, only every
+        second, third ... slice is read, so that memory stays bounded (about 12 bytes a voxel).
     nesting
         Depth of sequences inside sequences.
     header_bytes
@@ -29,6 +30,10 @@ class Limits:
         Values of the header above this length are not kept.
     inflate_ratio, inflate_bytes
         A deflated file may grow to this many times its size, and to this size.
+    study_seconds
+        One study may take this long from the choice of its series to its result (0: no limit).
+    intake_seconds
+        Looking through the input may take this long; files not reached by then are refused (0: no limit).
     read_seconds
         One file, or one frame of it, may take this long to read or decode (clock and processor).
     read_memory_bytes
@@ -46,12 +51,15 @@ class Limits:
     maximum_side: int = 2048
     minimum_slices: int = 16
     maximum_slices: int = 3000
-    voxels: int = 1_500_000_000
+    voxels: int = 4_000_000_000
+    voxels_read: int = 270_000_000
     nesting: int = 32
     header_bytes: int = 64 * 1024**2
     value_bytes: int = 64 * 1024
     inflate_ratio: int = 200
     inflate_bytes: int = 128 * 1024**2
+    study_seconds: int = 900
+    intake_seconds: int = 3600
     read_seconds: int = 30
     read_memory_bytes: int = 2 * 1024**3
     isolation: bool = True

@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+import logging
 import platform
 import resource
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from pydicom.dataset import Dataset
 
 from covid_ct_mask_net import RESEARCH_NOTICE, assemble
 from covid_ct_mask_net.app import intake
+from covid_ct_mask_net.app.audit import Action, AuditLog, Event, EventType, Outcome
 from covid_ct_mask_net.app.chain import dicom_jobs, nifti_jobs
+from covid_ct_mask_net.app.deadline import Deadline
+from covid_ct_mask_net.app.headers import FileRefusedError
 from covid_ct_mask_net.app.html_worklist import html_worklist
 from covid_ct_mask_net.app.limits import Limits
+from covid_ct_mask_net.app.logs import PatientDataFilter, event
+from covid_ct_mask_net.app.output_folder import OutputFolder
 from covid_ct_mask_net.app.readers import Readers
+from covid_ct_mask_net.app.settings import AppSettings
 from covid_ct_mask_net.app.study_job import StudyJob
 from covid_ct_mask_net.clock import is_fixed, now
 from covid_ct_mask_net.errors import (
@@ -24,6 +36,7 @@ from covid_ct_mask_net.errors import (
     ExitCode,
     NotAssessableError,
     OutputError,
+    UntrustedModelError,
     UsageError,
 )
 from covid_ct_mask_net.identifiers import pseudonym
@@ -32,6 +45,7 @@ from covid_ct_mask_net.result_set import write_json_atomically, write_result_set
 from covid_ct_mask_net.results import Status, StudyResult
 from covid_ct_mask_net.worklist import worklist
 
+_log = logging.getLogger(__name__)
 _RUN_SCHEMA = "covid-ct-mask-net/run/1"
 _EXIT_CODES = {
     Status.ASSESSED: ExitCode.DONE,
@@ -39,16 +53,25 @@ _EXIT_CODES = {
     Status.REFUSED: ExitCode.REFUSED_INPUT,
     Status.FAILED: ExitCode.INTERNAL,
 }
+_OUTCOMES = {
+    Status.ASSESSED: Outcome.SUCCESS,
+    Status.NOT_ASSESSED: Outcome.MINOR_FAILURE,
+    Status.REFUSED: Outcome.SERIOUS_FAILURE,
+    Status.FAILED: Outcome.MAJOR_FAILURE,
+}
 
 
 @dataclass
 class TriageRun:
     """Studies of the inputs and the results so far.
 
-    Use ``start``, hand each of ``jobs()`` to a chain, call ``finished`` with it, and ``conclude`` at the end.
+    Use ``start``, hand each of ``jobs()`` to a chain, call ``finished`` with it, and ``conclude`` at the end;
+    as a context, or with ``close``, it lets go of the output folder and the readers whatever happens.
     """
 
-    output: Path
+    folder: OutputFolder
+    audit: AuditLog
+    settings: AppSettings
     found: intake.Intake
     volumes: tuple[Path, ...]
     started: float
@@ -57,9 +80,19 @@ class TriageRun:
     seconds: dict[str, dict[str, float]] = field(default_factory=dict)
     errors: list[CovidCTMaskNetError] = field(default_factory=list)
 
+    @property
+    def output(self) -> Path:
+        """Folder for the results."""
+        return self.folder.path
+
     @classmethod
     def start(
-        cls, inputs: Sequence[Path], output: Path, progress: Callable[[], object] | None = None
+        cls,
+        inputs: Sequence[Path],
+        output: Path,
+        progress: Callable[[], object] | None = None,
+        settings: AppSettings | None = None,
+        withheld: PatientDataFilter | None = None,
     ) -> TriageRun:
         """Prepare the output folder and look through the inputs.
 
@@ -71,22 +104,76 @@ class TriageRun:
             Folder for the results; made if it is not there.
         progress : callable, optional
             Called after each file looked at.
+        settings : AppSettings, optional
+            Limits and rules.
+        withheld : PatientDataFilter, optional
+            Filter of the logs, which is told of the patients.
 
         Raises
         ------
         UsageError
-            If an input is missing, or the output lies inside an input or the other way round.
+            If an input is missing, or the output lies inside an input.
         OutputError
-            If the output folder cannot be made.
+            If the output folder cannot be used, see `OutputFolder`.
         """
         started = time.perf_counter()
+        settings, withheld = settings or AppSettings(), withheld or PatientDataFilter()
+        withheld.learn_paths(inputs)
+        intake.require_inputs(inputs)
         _keep_apart(inputs, output)
-        readers = Readers(Limits())
-        found = intake.scan(inputs, readers.limits, progress, readers.header)
-        volumes = _nifti_volumes(inputs)
-        refused = tuple(f for f in found.refused_files if f.path not in set(volumes))
-        _make_folder(output)
-        return cls(output, dataclasses.replace(found, refused_files=refused), volumes, started, readers)
+        with contextlib.ExitStack() as held:
+            folder = held.enter_context(OutputFolder(output))
+            audit = held.enter_context(AuditLog(output / "audit.jsonl"))
+            readers = held.enter_context(Readers(settings.limits))
+            audit.record(Event.APPLICATION_ACTIVITY, Action.EXECUTE, kind=EventType.APPLICATION_START)
+            deadline = Deadline(settings.limits.intake_seconds, "intake_seconds")
+            found = intake.scan(inputs, settings.limits, progress, _until(deadline, readers.header))
+            volumes = _nifti_volumes(inputs)
+            refused = tuple(f for f in found.refused_files if f.path not in set(volumes))
+            found = dataclasses.replace(found, refused_files=refused)
+            run = cls(folder, audit, settings, found, volumes, started, readers)
+            held.pop_all()
+        run._note_intake(withheld)
+        return run
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, UntrustedModelError):
+            self.note_untrusted(error)
+        self.close()
+
+    def note_untrusted(self, error: UntrustedModelError) -> None:
+        """Take note of weights or a bundle that are not trusted."""
+        self.audit.record(
+            Event.SECURITY_ALERT, Action.EXECUTE, Outcome.SERIOUS_FAILURE, details={"reason": error.code}
+        )
+
+    def close(self) -> None:
+        """Let go of readers and output folder; ``conclude`` has done so already."""
+        self.readers.close()
+        with contextlib.suppress(ValueError, OutputError):
+            # The log is closed where the run was concluded: then there is nothing to add.
+            self._note_stop(Outcome.MAJOR_FAILURE)
+        self.audit.close()
+        self.folder.close()
+
+    def _note_intake(self, withheld: PatientDataFilter) -> None:
+        for study in self.found.studies:
+            withheld.learn(series.instances[0].header for series in study.series)
+        refused = dict(self.found.refused)
+        _log.info("input read", extra=event(accepted=self.found.accepted, refused=sum(refused.values())))
+        if refused:
+            # What is wrong with a file is seldom an attack, and an attack is always one of these.
+            self.audit.record(Event.SECURITY_ALERT, Action.EXECUTE, Outcome.MINOR_FAILURE, details=refused)
+
+    def _note_stop(self, outcome: Outcome) -> None:
+        self.audit.record(
+            Event.APPLICATION_ACTIVITY, Action.EXECUTE, outcome, kind=EventType.APPLICATION_STOP
+        )
 
     def __len__(self) -> int:
         """Return the number of studies and volumes."""
@@ -94,23 +181,46 @@ class TriageRun:
 
     def jobs(self) -> Iterator[StudyJob]:
         """Yield the studies, one job each."""
-        for job in dicom_jobs(self.found):
+        for job in (*dicom_jobs(self.found), *nifti_jobs(self.volumes)):
             job.readers = self.readers
+            job.deadline = Deadline(self.settings.limits.study_seconds, "study_seconds")
+            read = Event.INSTANCES_ACCESSED if job.nifti is None else Event.IMPORT
+            self.audit.record(
+                read,
+                Action.READ,
+                studies=[job.source.pseudonym],
+                details={"instances": job.source.files["accepted"]},
+            )
             yield job
-        yield from nifti_jobs(self.volumes)
 
     def finished(self, job: StudyJob) -> None:
         """Take note of a study whose results are on disk."""
         if job.result is None:
             raise ValueError("The job has no result; report it first.")
         self.results.append(job.result)
+        name, status = job.result.pseudonym, job.result.status
+        reasons = ",".join(reason.code for reason in job.result.reasons)
+        self.audit.record(
+            Event.INSTANCES_ACCESSED,
+            Action.CREATE,
+            _OUTCOMES[status],
+            studies=[name],
+            details={
+                "status": status.value,
+                "reasons": reasons,
+                "instances": len(list((self.output / name).glob("*.dcm"))),
+            },
+        )
+        seconds = round(sum(job.seconds.values()), 3)
+        _log.info(
+            "study done", extra=event(study=name, status=status.value, reasons=reasons, seconds=seconds)
+        )
         self.seconds[job.result.pseudonym] = {k: round(v, 3) for k, v in job.seconds.items()}
         if job.error is not None:
             self.errors.append(job.error)
 
     def conclude(self) -> ExitCode:
         """Write ``worklist.json`` and ``run.json`` and return the exit code of the run."""
-        self.readers.close()
         if not len(self):
             self._report_nothing()
         codes = [_EXIT_CODES[result.status] for result in self.results]
@@ -120,6 +230,9 @@ class TriageRun:
         if any((self.output / result.pseudonym / "report.html").is_file() for result in self.results):
             write_json_atomically(self.output / "worklist.html", html_worklist(self.results))
         write_json_atomically(self.output / "run.json", self._record())
+        self._note_stop(Outcome.SUCCESS)
+        self.audit.close()
+        self.close()
         return max(codes)
 
     def _report_nothing(self) -> None:
@@ -182,14 +295,19 @@ def _keep_apart(inputs: Sequence[Path], output: Path) -> None:
             )
 
 
-def _make_folder(output: Path) -> None:
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(
-            "OUTPUT_UNWRITABLE",
-            f"The output folder {str(output)!r} cannot be made ({error.strerror}); name another.",
-        ) from error
+def _until(deadline: Deadline, read_header: intake.HeaderReader) -> intake.HeaderReader:
+    """Return a reader of headers that refuses files once the time is over."""
+
+    def read(path: Path, limits: Limits) -> Dataset:
+        if deadline.passed():
+            raise FileRefusedError(
+                "TIME_LIMIT",
+                f"Looking through the input took longer than {limits.intake_seconds} s (intake_seconds); the "
+                "file was not read.",
+            )
+        return read_header(path, limits)
+
+    return read
 
 
 def _nifti_volumes(inputs: Sequence[Path]) -> tuple[Path, ...]:

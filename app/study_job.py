@@ -9,7 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from covid_ct_mask_net.app.intake import Study
+from numpy.typing import NDArray
+
+from covid_ct_mask_net.app import pixels
+from covid_ct_mask_net.app.deadline import Deadline
+from covid_ct_mask_net.app.intake import Instance, Study
+from covid_ct_mask_net.app.limits import Limits
 from covid_ct_mask_net.app.readers import Readers
 from covid_ct_mask_net.app.volume import SourceVolume
 from covid_ct_mask_net.assemble import Source
@@ -39,6 +44,8 @@ class StudyJob:
         The result, once written.
     readers
         Processes that read its files; None reads them in this process.
+    deadline
+        How long the study may take.
     seconds
         Time spent in each stage.
     """
@@ -51,6 +58,7 @@ class StudyJob:
     error: CovidCTMaskNetError | None = None
     result: StudyResult | None = None
     readers: Readers | None = None
+    deadline: Deadline = field(default_factory=lambda: Deadline(0.0, "study_seconds"))
     seconds: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
@@ -61,6 +69,13 @@ class StudyJob:
             yield
         finally:
             self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
+
+    def stored_values(self, instance: Instance, limits: Limits, *, frame: int = 0) -> NDArray:
+        """Return the stored values of one frame, read by ``readers``, while there is time."""
+        self.deadline.check()
+        if self.readers is None:
+            return pixels.stored_values(instance, limits, frame=frame)
+        return self.readers.stored_values(instance, limits, frame=frame)
 
     def release(self) -> None:
         """Let go of pixels and headers; memory then does not grow with the number of studies."""

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import logging
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from covid_ct_mask_net import RESEARCH_NOTICE
 from covid_ct_mask_net.errors import ExitCode, NotAssessableError
@@ -35,6 +34,7 @@ results:
   OUT/<pseudonym>/gsps.dcm     outlines for display on the original images
   OUT/<pseudonym>/kos.dcm      selection of the images with the largest lesions
   OUT/<pseudonym>/pdf.dcm      one page as PDF, with --pdf
+  OUT/audit.jsonl              who did what to which study, in the terms of DICOM; only ever added to
   OUT/run.json                 timings and memory (unless SOURCE_DATE_EPOCH is set), software
 """
 
@@ -81,7 +81,30 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     _add_report_switches(parser)
     parser.add_argument("--quiet", action="store_true", help="no progress bars and no table")
-    parser.add_argument("--debug", action="store_true", help="tracebacks in the log; they may name paths")
+    group = parser.add_argument_group("settings and logs", "see docs/settings.md")
+    group.add_argument(
+        "--settings",
+        type=Path,
+        metavar="FILE",
+        help="YAML file of limits, gates and rules; unknown keys end the run",
+    )
+    group.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="SECTION.KEY=VALUE",
+        help="one setting, for example limits.study_seconds=600; wins over the file",
+    )
+    group.add_argument(
+        "--list-settings", action=ListSettings, help="print all settings with their values, and end"
+    )
+    group.add_argument(
+        "--log",
+        choices=["text", "json"],
+        default="text",
+        help="logs on standard error: text, warnings only (default), or one JSON object a line",
+    )
+    group.add_argument("--debug", action="store_true", help="all log messages, with tracebacks")
     parser.set_defaults(run=run)
 
 
@@ -111,21 +134,21 @@ def run(arguments: argparse.Namespace) -> ExitCode:
     ExitCode
         The worst of all studies.
     """
-    logging.basicConfig(
-        level=logging.DEBUG if arguments.debug else logging.WARNING, format="%(levelname)s %(message)s"
-    )
-    for name in ("monai", "pydicom", "highdicom", "ignite", "matplotlib"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-
     from tqdm import tqdm
 
     from covid_ct_mask_net.app.chain import StudyChain
+    from covid_ct_mask_net.app.logs import LogStyle, configure_logs
+    from covid_ct_mask_net.app.process_safety import settle_process
     from covid_ct_mask_net.app.report_settings import ReportSettings, SRClass
     from covid_ct_mask_net.app.run import TriageRun
+    from covid_ct_mask_net.app.settings import AppSettings
     from covid_ct_mask_net.app.study_line import in_turn
     from covid_ct_mask_net.app.summary import summary_table
 
-    settings = ReportSettings(
+    settle_process()
+    withheld = configure_logs(LogStyle(arguments.log), debug=arguments.debug)
+    settings = AppSettings.read(arguments.settings, arguments.set)
+    reports = ReportSettings(
         sr_class=SRClass(arguments.sr_class),
         segmentation=not arguments.no_seg,
         key_images=arguments.key_images,
@@ -140,16 +163,19 @@ def run(arguments: argparse.Namespace) -> ExitCode:
         with tqdm(
             desc="reading headers", unit=" files", disable=arguments.quiet or None, leave=False
         ) as files:
-            triage_run = TriageRun.start(arguments.inputs, arguments.output, progress=files.update)
-    if len(triage_run):
-        pipeline = loading.result()
-        if pipeline.network.report.note:
-            sys.stderr.write(f"Engine {pipeline.network.report.name}: {pipeline.network.report.note}.\n")
-        with SliceBar(len(triage_run), disable=arguments.quiet) as bar:
-            chain = StudyChain(pipeline, triage_run.output, settings=settings, progress=bar.advance)
-            for job in in_turn(chain, bar.studies(triage_run.jobs())):
-                triage_run.finished(job)
-    code = triage_run.conclude()
+            triage_run = TriageRun.start(
+                arguments.inputs, arguments.output, files.update, settings=settings, withheld=withheld
+            )
+    with triage_run:
+        if len(triage_run):
+            pipeline = loading.result()
+            if pipeline.network.report.note:
+                sys.stderr.write(f"Engine {pipeline.network.report.name}: {pipeline.network.report.note}.\n")
+            with SliceBar(len(triage_run), disable=arguments.quiet) as bar:
+                chain = StudyChain.of(pipeline, triage_run.output, settings, reports, bar.advance)
+                for job in in_turn(chain, bar.studies(triage_run.jobs())):
+                    triage_run.finished(job)
+        code = triage_run.conclude()
     for result in triage_run.results:
         for reason in result.reasons:
             sys.stderr.write(f"{result.pseudonym}: {reason.code}: {reason.sentence}\n")
@@ -168,6 +194,20 @@ def _load(arguments: argparse.Namespace) -> VolumePipeline:
     with contextlib.suppress(NotAssessableError):
         pipeline.network.warm()
     return pipeline
+
+
+class ListSettings(argparse.Action):
+    """Print the settings as a settings file and end, as ``--help`` does."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, **options: Any) -> None:
+        super().__init__(option_strings, dest, nargs=0, **options)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        """Print the settings of the arguments so far."""
+        from covid_ct_mask_net.app.settings import AppSettings
+
+        sys.stdout.write(AppSettings().listing())
+        parser.exit()
 
 
 class SliceBar:

@@ -11,6 +11,7 @@ from monai.deploy.core import Application
 
 from covid_ct_mask_net.app.bundles import find_bundle
 from covid_ct_mask_net.app.chain import StudyChain
+from covid_ct_mask_net.app.logs import LogStyle, configure_logs
 from covid_ct_mask_net.app.operators.intake_operator import JOB, IntakeOperator
 from covid_ct_mask_net.app.operators.report_operator import ReportOperator
 from covid_ct_mask_net.app.operators.stage_operator import (
@@ -21,8 +22,12 @@ from covid_ct_mask_net.app.operators.stage_operator import (
     VolumeOperator,
 )
 from covid_ct_mask_net.app.run import TriageRun
-from covid_ct_mask_net.errors import ExitCode
+from covid_ct_mask_net.app.settings import AppSettings
+from covid_ct_mask_net.errors import ExitCode, UntrustedModelError
 from covid_ct_mask_net.pipeline import load_pipeline
+
+# Path of a settings file (docs/settings.md): a MONAI Deploy application has no options of its own.
+SETTINGS_VARIABLE = "COVID_CT_MASK_NET_SETTINGS"
 
 
 class TriageApplication(Application):
@@ -42,9 +47,18 @@ class TriageApplication(Application):
         """Build the graph."""
         # The SDK hangs a plain function on the class; called on an instance it takes that for the arguments.
         context = Application.init_app_context(self.argv)
-        run = TriageRun.start([Path(context.input_path)], Path(context.output_path))
+        settings = AppSettings.read(_settings_file())
+        withheld = configure_logs(LogStyle.JSON)
+        run = TriageRun.start(
+            [Path(context.input_path)], Path(context.output_path), settings=settings, withheld=withheld
+        )
         self._triage_run = run
-        chain = StudyChain(load_pipeline(find_bundle(_named_model(context.model_path))), run.output)
+        try:
+            pipeline = load_pipeline(find_bundle(_named_model(context.model_path)))
+        except UntrustedModelError as error:
+            run.note_untrusted(error)
+            raise
+        chain = StudyChain.of(pipeline, run.output, settings)
         intake = IntakeOperator(self, name="intake", jobs=run.jobs())
         stages = [
             SeriesSelectionOperator(self, name="series_selection", chain=chain),
@@ -63,6 +77,17 @@ class TriageApplication(Application):
         if self._triage_run is None:
             raise RuntimeError("The application has not run yet.")
         return self._triage_run.conclude()
+
+    def close(self) -> None:
+        """Let go of the output folder, also where the run did not come to its end."""
+        if self._triage_run is not None:
+            self._triage_run.close()
+
+
+def _settings_file() -> Path | None:
+    """Return the settings file that the deployment names, or None."""
+    name = os.environ.get(SETTINGS_VARIABLE)
+    return Path(name) if name else None
 
 
 def _named_model(model_path: str) -> Path | None:

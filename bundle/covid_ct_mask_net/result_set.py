@@ -53,12 +53,33 @@ def write_result_set(output: Path, name: str, files: Mapping[str, bytes]) -> Pat
         partial.rename(final)
         _flush_folder(output)
         shutil.rmtree(replaced, ignore_errors=True)
-    except OSError as error:
+    except BaseException as error:
+        # Also when the process was told to end.
         shutil.rmtree(partial, ignore_errors=True)
         if replaced.exists() and not final.exists():
             replaced.rename(final)
-        raise _unwritable(output, error) from error
+        if isinstance(error, OSError):
+            raise _unwritable(output, error) from error
+        raise
     return final
+
+
+def clean_leftovers(output: Path) -> None:
+    """Put right what a run that was killed left in the output folder: sets are as before or complete.
+
+    Call it only while no other run writes to the folder.
+    """
+    for replaced in sorted(output.glob(f"{_REPLACED}*")):
+        final = output / replaced.name.removeprefix(_REPLACED)
+        if final.exists():
+            shutil.rmtree(replaced)
+        else:
+            replaced.rename(final)
+    for partial in sorted(output.glob(f"{_PARTIAL}*")):
+        if partial.is_dir() and not partial.is_symlink():
+            shutil.rmtree(partial)
+        else:
+            partial.unlink()
 
 
 def write_json_atomically(path: Path, text: str) -> None:
@@ -75,9 +96,11 @@ def write_json_atomically(path: Path, text: str) -> None:
         _write_durably(partial, text.encode("utf-8"))
         partial.replace(path)
         _flush_folder(path.parent)
-    except OSError as error:
+    except BaseException as error:
         partial.unlink(missing_ok=True)
-        raise _unwritable(path.parent, error) from error
+        if isinstance(error, OSError):
+            raise _unwritable(path.parent, error) from error
+        raise
 
 
 def _write_durably(path: Path, content: bytes) -> None:

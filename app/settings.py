@@ -1,0 +1,171 @@
+"""Settings of the application: a file, single values, and nothing else.
+
+The file is YAML of plain values (``yaml.safe_load``): it can name no code. An unknown key, a value of another
+type or out of range ends the run before anything is read, with the keys that there are. What each key means
+is in the classes that hold them and in docs/settings.md; ``triage --list-settings`` prints all of them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+
+from covid_ct_mask_net.app.geometry import GeometryRules
+from covid_ct_mask_net.app.limits import Limits
+from covid_ct_mask_net.app.series_selection import SelectionRules
+from covid_ct_mask_net.app.study_gates import StudyGates
+from covid_ct_mask_net.errors import UsageError
+
+# Pairs of keys of one section whose values must not fall.
+_RISING = {
+    "limits": (
+        ("minimum_side", "maximum_side"),
+        ("minimum_slices", "maximum_slices"),
+        ("value_bytes", "header_bytes"),
+        ("file_bytes", "study_bytes"),
+        ("voxels_read", "voxels"),
+    ),
+    "geometry": (("tilt_degrees", "maximum_tilt_degrees"),),
+}
+# Points of the score may be negative, nothing else.
+_SIGNED = ("selection.elsewhere_points", "selection.defect_points")
+_WORDS = {bool: "true or false", int: "a whole number", float: "a number"}
+# Settings are a page of text; anything longer is something else.
+_FILE_BYTES = 1 << 16
+
+
+@dataclass(frozen=True)
+class AppSettings:
+    """What may be set: four sections, each key as in its class."""
+
+    limits: Limits = field(default_factory=Limits)
+    gates: StudyGates = field(default_factory=StudyGates)
+    selection: SelectionRules = field(default_factory=SelectionRules)
+    geometry: GeometryRules = field(default_factory=GeometryRules)
+
+    @classmethod
+    def read(cls, path: Path | None, values: Sequence[str] = ()) -> Self:
+        """Return the settings of a file, changed by single values.
+
+        Parameters
+        ----------
+        path : Path, optional
+            YAML file: sections with keys.
+        values : sequence of str
+            ``section.key=value``, as on the command line; they win over the file.
+
+        Raises
+        ------
+        UsageError
+            ``SETTINGS_UNREADABLE`` or ``SETTING``, with what is allowed.
+        """
+        sections = {} if path is None else _read_file(path)
+        for value in values:
+            name, equals, text = value.partition("=")
+            section, _, key = name.partition(".")
+            if not equals or not key:
+                raise UsageError("SETTING", f"{value!r} is no setting; section.key=value is expected.")
+            changes = sections.setdefault(section, {})
+            if isinstance(changes, dict):
+                changes[key] = _scalar(text)
+        return cls.of(sections)
+
+    @classmethod
+    def of(cls, sections: Mapping[str, Any]) -> Self:
+        """Return the defaults with these changes; errors as of ``read``."""
+        settings = cls()
+        names = [part.name for part in dataclasses.fields(cls)]
+        for section, changes in sections.items():
+            if section not in names:
+                raise UsageError(
+                    "SETTING", f"There is no section {section!r} of settings; there are {', '.join(names)}."
+                )
+            if not isinstance(changes, Mapping):
+                raise UsageError(
+                    "SETTING", f"The section {section!r} holds no keys; lines of key: value are expected."
+                )
+            part = _changed(section, getattr(settings, section), changes)
+            settings = dataclasses.replace(settings, **{section: part})
+        # The choice of the series judges geometry by the same tolerances as the volume.
+        selection = dataclasses.replace(settings.selection, geometry=settings.geometry)
+        return dataclasses.replace(settings, selection=selection)
+
+    def listing(self) -> str:
+        """Return all settings with their values, as a settings file."""
+        lines = []
+        for part in dataclasses.fields(self):
+            lines.append(f"{part.name}:")
+            plain = plain_settings(getattr(self, part.name))
+            lines += [f"  {key}: {yaml.safe_dump(value).split()[0]}" for key, value in plain.items()]
+        return "\n".join(lines) + "\n"
+
+
+def plain_settings(part: Any) -> dict[str, bool | int | float]:
+    """Return the keys of a section with their values: those that are one number or a switch."""
+    values = {f.name: getattr(part, f.name) for f in dataclasses.fields(part)}
+    return {key: value for key, value in values.items() if isinstance(value, bool | int | float)}
+
+
+def _changed(section: str, defaults: Any, changes: Mapping[Any, Any]) -> Any:
+    allowed = plain_settings(defaults)
+    unknown = sorted(str(key) for key in changes if key not in allowed)
+    if unknown:
+        raise UsageError(
+            "SETTING",
+            f"The section {section} has no setting {', '.join(unknown)}; there are "
+            f"{', '.join(sorted(allowed))}.",
+        )
+    checked = {key: _checked(f"{section}.{key}", value, allowed[key]) for key, value in changes.items()}
+    changed = dataclasses.replace(defaults, **checked)
+    for low, high in _RISING.get(section, ()):
+        lower, upper = getattr(changed, low), getattr(changed, high)
+        if lower > upper:
+            raise UsageError(
+                "SETTING", f"{section}.{low} is {lower}, which is above {section}.{high}: {upper}."
+            )
+    return changed
+
+
+def _checked(name: str, value: Any, default: bool | int | float) -> bool | int | float:
+    expected = type(default)
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    right = isinstance(value, bool) if expected is bool else number
+    if not right or (expected is int and value != value // 1):
+        raise UsageError(
+            "SETTING", f"{name} is {value!r}, but must be {_WORDS[expected]}, for example {default!r}."
+        )
+    if not -1e18 < value < 1e18 or (value < 0 and name not in _SIGNED):
+        raise UsageError("SETTING", f"{name} is {value}, but must be a number that is not negative.")
+    return expected(value)
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            text = file.read(_FILE_BYTES + 1)
+        content = yaml.safe_load(text.decode("utf-8")) if len(text) <= _FILE_BYTES else "too long"
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+        raise UsageError(
+            "SETTINGS_UNREADABLE",
+            f"The settings file {str(path)!r} cannot be read as YAML ({type(error).__name__}).",
+        ) from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        names = ", ".join(part.name for part in dataclasses.fields(AppSettings))
+        raise UsageError(
+            "SETTINGS_UNREADABLE", f"The settings file {str(path)!r} must hold sections: {names}."
+        )
+    return {str(section): dict(c) if isinstance(c, dict) else c for section, c in content.items()}
+
+
+def _scalar(text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
