@@ -15,7 +15,7 @@ from covid_ct_mask_net.result_set import clean_leftovers
 
 LOCK = ".lock"
 # What a run writes, and what file systems put everywhere.
-_OURS = re.compile(r"[0-9a-f]{12}|run\.json|worklist\.(json|html)|audit\.jsonl|\..*|lost\+found")
+_OURS = re.compile(r"[0-9a-f]{12}|run\.json|worklist\.(json|html)|audit\.jsonl|sent\.json|\..*|lost\+found")
 _SHOWN = 3
 
 

@@ -14,7 +14,7 @@ from torch.nn import functional
 from torchvision.models.detection.roi_heads import expand_boxes, expand_masks
 
 from covid_ct_mask_net.declining import SLICE_CROP, SLICE_INDICES, SLICE_SAMPLING, SLICES
-from covid_ct_mask_net.errors import NotAssessableError, UsageError
+from covid_ct_mask_net.errors import CovidCTMaskNetError, NotAssessableError, UsageError
 from covid_ct_mask_net.evidence import LesionInstance, SliceEvidence
 from covid_ct_mask_net.labels import LesionClass, MaskType
 from covid_ct_mask_net.networks.slice_model import SliceModel, SliceOutput
@@ -100,7 +100,7 @@ class SliceInferer(Inferer):
         for start in range(0, len(order), self.batch_size):
             places = order[start : start + self.batch_size]
             batch = torch.as_tensor(inputs[places]).to(device)
-            outputs = network(batch, [scale] * len(places))
+            outputs = _computed(network, batch, [scale] * len(places))
             for at, output in zip(places, outputs, strict=True):
                 read.append(self._evidence(indices[at], output, place, labels))
                 if settled is not None and len(read) >= first_pass and settled(read):
@@ -130,6 +130,24 @@ class SliceInferer(Inferer):
         first, second, third = logits.tolist()
         p_first, p_second, p_third = torch.softmax(logits, 0).tolist()
         return SliceEvidence(index, (first, second, third), (p_first, p_second, p_third), tuple(instances))
+
+
+def _computed(network: SliceModel, batch: Tensor, scales: list[float]) -> list[SliceOutput]:
+    """Return the outputs of a batch; where the memory of the GPU is too small, half by half."""
+    try:
+        return list(network(batch, scales))
+    except torch.OutOfMemoryError as error:
+        if len(batch) == 1:
+            raise CovidCTMaskNetError(
+                "OUT_OF_MEMORY",
+                "The memory of the GPU does not suffice for one slice; free it or use the CPU (device cpu).",
+            ) from error
+    torch.cuda.empty_cache()
+    half = len(batch) // 2
+    return [
+        *_computed(network, batch[:half], scales[:half]),
+        *_computed(network, batch[half:], scales[half:]),
+    ]
 
 
 def _reading_order(indices: list[int], sampling: SliceSampling | None) -> list[int]:

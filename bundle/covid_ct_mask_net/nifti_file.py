@@ -46,10 +46,13 @@ class NiftiLimits:
         Voxels along any axis.
     voxels
         Voxels in all.
+    inflate_ratio
+        A packed file may grow to this many times its size; CT grows to two or three times.
     """
 
     side: int = 3000
     voxels: int = 1_500_000_000
+    inflate_ratio: int = 200
 
 
 def check_nifti(path: Path, limits: NiftiLimits | None = None) -> None:
@@ -77,7 +80,8 @@ def check_nifti(path: Path, limits: NiftiLimits | None = None) -> None:
             raw.seek(0)
             _check_name(path, packed)
             with gzip.GzipFile(fileobj=raw) if packed else raw as file:
-                _check_content(file, limits)
+                longest = path.stat().st_size * limits.inflate_ratio if packed else None
+                _check_content(file, limits, longest)
     except EOFError as error:
         raise RefusedInputError(
             "NIFTI_TRUNCATED", "The compressed file ends too early; copy it again."
@@ -133,7 +137,7 @@ def _check_name(path: Path, packed: bool) -> None:
         )
 
 
-def _check_content(file: _File, limits: NiftiLimits) -> None:
+def _check_content(file: _File, limits: NiftiLimits, longest: int | None) -> None:
     header, beginning = _read_header(file)
     shape = _checked_shape(header, limits)
     size = _checked_type(header) * math.prod(shape)
@@ -145,6 +149,12 @@ def _check_content(file: _File, limits: NiftiLimits) -> None:
             "NIFTI_SIZE", f"The header says that the voxels begin at byte {offset:g}, which cannot be."
         )
     expected = int(offset) + size
+    if longest is not None and expected > longest:
+        raise RefusedInputError(
+            "NIFTI_SIZE",
+            f"The packed file would grow to {expected} bytes, more than {limits.inflate_ratio} times its "
+            "size, which no CT does; it was not unpacked.",
+        )
     found = _count(file, len(beginning), expected + 1)
     if found < expected:
         raise RefusedInputError(

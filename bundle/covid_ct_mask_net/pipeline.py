@@ -27,7 +27,7 @@ from covid_ct_mask_net.declining import (
 )
 from covid_ct_mask_net.engines.base import Engine, EngineName, Precision
 from covid_ct_mask_net.engines.select import build_engine
-from covid_ct_mask_net.errors import NotAssessableError, UntrustedModelError, expected_cause
+from covid_ct_mask_net.errors import NotAssessableError, UntrustedModelError, UsageError, expected_cause
 from covid_ct_mask_net.inference import SliceInferer
 from covid_ct_mask_net.networks.detector import LesionDetector
 from covid_ct_mask_net.networks.settings import ClassifierSettings, DetectorSettings
@@ -224,10 +224,26 @@ def slice_model(
     """Return both networks of a model as one, in test mode, by an engine; see `build_engine`."""
     if model.detector is None or model.classifier is None:
         raise UntrustedModelError("WEIGHTS_MISMATCH", "Triage needs a lesion detector and a classifier.")
+    _check_device(device)
     return build_engine(
         model.detector, model.classifier, min_score,
         name=engine, device=device, precision=precision, workers=workers, cache=cache,
     )  # fmt: skip
+
+
+def _check_device(device: torch.device | str) -> None:
+    try:
+        wanted = torch.device(device)
+    except RuntimeError as error:
+        raise UsageError(
+            "DEVICE", f"There is no device {device!r}; cpu, cuda or cuda:N is expected."
+        ) from error
+    if wanted.type == "cuda" and (wanted.index or 0) >= torch.cuda.device_count():
+        raise UsageError(
+            "DEVICE",
+            f"The device {wanted} was asked for, but there are {torch.cuda.device_count()} GPUs; leave the "
+            "device out to use what there is.",
+        )
 
 
 def model_report(model: Model, engine: Engine) -> ModelReport:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ import pytest
 from builders.command_line import CommandLine
 from builders.oracle import oracle_pipeline
 from covid_ct_mask_net import pipeline
+from covid_ct_mask_net.app.limits import Limits
+from covid_ct_mask_net.app.readers import Readers
 from covid_ct_mask_net.pipeline import VolumePipeline
 
 
@@ -18,13 +21,35 @@ def oracle() -> VolumePipeline:
     return oracle_pipeline()
 
 
+class SharedReaders(Readers):
+    """Readers that outlive a run: their start is paid once for all rows."""
+
+    def close(self) -> None:
+        pass
+
+    def end(self) -> None:
+        super().close()
+
+
+@pytest.fixture(scope="session")
+def readers() -> Iterator[SharedReaders]:
+    shared = SharedReaders(Limits())
+    yield shared
+    shared.end()
+
+
 @pytest.fixture
 def triage(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     oracle: VolumePipeline,
+    readers: SharedReaders,
 ) -> CommandLine:
+    def shared(limits: Limits) -> Readers:
+        return readers if limits == readers.limits else Readers(limits)
+
+    monkeypatch.setattr("covid_ct_mask_net.app.run.Readers", shared)
     monkeypatch.setattr(pipeline, "load_pipeline", lambda *_: oracle)
     (tmp_path / "cwd").mkdir()
     monkeypatch.chdir(tmp_path / "cwd")

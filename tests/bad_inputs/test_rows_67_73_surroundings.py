@@ -1,0 +1,356 @@
+"""Rows 67 to 73 of the catalogue of bad inputs: output folders, signals, clocks, settings, surroundings.
+
+Requirements: REQ-OUTPUT-1, REQ-OUTPUT-2, REQ-OUTPUT-3, REQ-OUTPUT-4, REQ-SAME-1, REQ-LIMITS-2, REQ-NETWORK-1,
+REQ-CODE-1.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pydicom
+import pytest
+
+from builders.command_line import ASSESSED, CommandLine, Expected, read_outcome, run_main
+from builders.planted import TOKEN, make_study
+from covid_ct_mask_net.app.output_folder import OutputFolder
+from covid_ct_mask_net.errors import ExitCode
+
+FAILED = ExitCode.OUTPUT_FAILED
+INSIDE = ("--set", "limits.isolation=false", "--quiet")
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+# --- 67: the output folder
+
+
+def test_row_67_a_file_in_place_of_the_folder(triage: CommandLine) -> None:
+    make_study(triage.inputs)
+    triage.output.write_text("mine")
+    code = run_main(["triage", str(triage.inputs), "-o", str(triage.output)])
+    assert code == FAILED
+    assert triage.output.read_text() == "mine"
+
+
+def test_row_67_a_read_only_place(tmp_path: Path) -> None:
+    """Not even root can make a folder below /proc."""
+    from covid_ct_mask_net.errors import OutputError
+
+    with pytest.raises(OutputError) as caught:
+        OutputFolder(Path("/proc/covid-ct-mask-net"))
+    assert caught.value.code == "OUTPUT_UNWRITABLE"
+
+
+def test_row_67_other_files_in_the_folder(triage: CommandLine) -> None:
+    make_study(triage.inputs)
+    triage.output.mkdir()
+    (triage.output / "thesis.docx").write_text("mine")
+    outcome = triage()
+    assert outcome.code == FAILED
+    assert "OUTPUT_NOT_EMPTY" in outcome.stderr
+    assert names(triage.output) == ["thesis.docx"]
+
+
+def test_row_67_inside_of_the_input(triage: CommandLine) -> None:
+    make_study(triage.inputs)
+    triage.output = triage.inputs / "out"
+    assert triage(names_input=True).code == ExitCode.USAGE
+    assert not triage.output.exists()
+
+
+def test_row_67_a_full_disk(triage: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel's own limit on the size of files stands for the disk: large results fail, small ones fit."""
+    make_study(triage.inputs)
+    earlier = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, earlier[1]))
+    try:
+        code = run_main(["triage", str(triage.inputs), "-o", str(triage.output), "--quiet"])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, earlier)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert code == FAILED
+    assert names(triage.output) == ["audit.jsonl"]
+    # Room was made: the next run does what the first one could not.
+    triage.expect(Expected(ASSESSED))
+
+
+# --- 68: killed at any point, told to end, two at a time
+
+
+class Killer:
+    """Counts the steps that change the output folder and kills the process at one of them."""
+
+    STEPS = ("fsync", "rename", "replace", "unlink", "mkdir")
+
+    def __init__(self, at: int) -> None:
+        self.at = at
+        self.count = 0
+
+    def __call__(self, step: Callable) -> Callable:
+        def counted(*arguments: object, **options: object) -> object:
+            self.count += 1
+            if self.count == self.at:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return step(*arguments, **options)
+
+        return counted
+
+
+def killed(arguments: list[str], at: int) -> bool:
+    """Run in a child that is killed at a step; tell whether it came to its end before."""
+    child = os.fork()
+    if child == 0:
+        killer = Killer(at)
+        for name in Killer.STEPS:
+            setattr(os, name, killer(getattr(os, name)))
+        with open(os.devnull, "w") as silence:  # noqa: PTH123
+            sys.stdout = sys.stderr = silence
+            os._exit(run_main(arguments))
+    _, status = os.waitpid(child, 0)
+    return os.WIFEXITED(status)
+
+
+def check_whole(output: Path, complete: set[str]) -> None:
+    """Each set is complete or not there at all; texts about the run are whole or not there."""
+    for folder in [p for p in output.iterdir() if p.is_dir() and not p.name.startswith(".")]:
+        assert {path.name for path in folder.iterdir()} == complete
+        assert json.loads((folder / "result.json").read_text())["status"] == "assessed"
+        for path in folder.glob("*.dcm"):
+            assert pydicom.dcmread(path).SOPInstanceUID
+    for name in ("worklist.json", "run.json"):
+        if (output / name).exists():
+            json.loads((output / name).read_text())
+    if (output / "audit.jsonl").exists():
+        for line in (output / "audit.jsonl").read_text().splitlines():
+            json.loads(line)
+
+
+def test_row_68_killed_at_any_point_leaves_no_half_result(triage: CommandLine) -> None:
+    make_study(triage.inputs)
+    arguments = ["triage", str(triage.inputs), "-o", str(triage.output), "--no-seg", "--no-html"]
+    arguments += ["--key-images=1", *INSIDE]
+    assert run_main(arguments) == 0
+    (study,) = [path for path in triage.output.iterdir() if path.is_dir()]
+    complete = {path.name for path in study.iterdir()}
+    ended, at = False, 1
+    while not ended:
+        ended = killed(arguments, at)
+        check_whole(triage.output, complete)
+        # Each step has other neighbours in each test run of several studies; every third is enough of one.
+        at += 3
+    assert at > 15
+    # The next run cleans up.
+    killed(arguments, at - 8)
+    assert run_main(arguments) == 0
+    assert not [name for name in names(triage.output) if "/" not in name and name.startswith(".")]
+    assert {path.name for path in study.iterdir()} == complete
+
+
+def test_row_68_two_runs_do_not_mix(triage: CommandLine) -> None:
+    make_study(triage.inputs)
+    with OutputFolder(triage.output):
+        before = names(triage.output)
+        outcome = triage()
+        assert outcome.code == FAILED
+        assert "OUTPUT_BUSY" in outcome.stderr
+        assert names(triage.output) == before
+    assert triage().code == ASSESSED
+
+
+def test_row_68_sigterm_ends_within_seconds(triage: CommandLine, tmp_path: Path) -> None:
+    """Told to end while a study is computed: a finished study stays, the other one leaves nothing."""
+    for name in "ab":
+        make_study(triage.inputs / name, patient_id=f"{TOKEN}{name}")
+    program = (
+        "import sys, time; from builders.oracle import Oracle, oracle_pipeline\n"
+        "from covid_ct_mask_net import pipeline; from covid_ct_mask_net.__main__ import main\n"
+        "oracle = oracle_pipeline(); look, seen = Oracle._look, []\n"
+        "def slow(self, image):\n"
+        "    seen.append(1)\n"
+        "    if len(seen) == 50: print('second study', flush=True)\n"
+        "    if len(seen) >= 50: time.sleep(1)\n"
+        "    return look(self, image)\n"
+        "Oracle._look = slow; pipeline.load_pipeline = lambda *_: oracle\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(
+        [sys.executable, "-c", program, "triage", str(triage.inputs), "-o", str(triage.output), "--quiet"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        assert process.stdout.readline() == "second study\n"
+        start = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=60)
+        assert process.returncode == 143
+        # The grace period is 5 s; the rest is for machines that are busy with other tests.
+        assert time.monotonic() - start < 30
+    assert "Traceback" not in said
+    assert TOKEN not in said
+    folders = [path for path in triage.output.iterdir() if path.is_dir()]
+    assert len(folders) == 1
+    assert not [name for name in names(triage.output) if Path(name).name.startswith(".")]
+    last = json.loads((triage.output / "audit.jsonl").read_text().splitlines()[-1])
+    assert last["EventIdentification"]["EventTypeCode"]["originalText"] == "Application Stop"
+    assert last["EventIdentification"]["EventOutcomeIndicator"] == 12
+
+
+# --- 69: clocks and locales
+
+
+def test_row_69_time_zone_and_locale_change_nothing(
+    triage: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_study(triage.inputs)
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
+    found = []
+    for zone, locale in (("UTC", "C.UTF-8"), ("Asia/Tokyo", "C"), ("America/St_Johns", "de_DE.UTF-8")):
+        monkeypatch.setenv("TZ", zone)
+        monkeypatch.setenv("LC_ALL", locale)
+        time.tzset()
+        outcome = triage()
+        folder = outcome.output / outcome.result["pseudonym"]
+        found.append({path.name: path.read_bytes() for path in folder.iterdir()})
+        assert str(pydicom.dcmread(folder / "sr.dcm").TimezoneOffsetFromUTC) == "+0000"
+    monkeypatch.undo()
+    time.tzset()
+    assert found[0] == found[1] == found[2]
+
+
+# --- 70: settings
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--set", "limits.study_secs=1"), "there are"),
+        (("--set", "limits.minimum_side=-1"), "not negative"),
+        (("--set", "limits.minimum_slices=5000"), "above limits.maximum_slices"),
+        (("--settings", "gone.yaml"), "cannot be read"),
+        (("--key-images", "9"), "0 to 3"),
+        (("--no-such-option",), "unrecognized"),
+        (("--engine", "quick"), "choose from"),
+    ],
+)
+def test_row_70_mistakes_in_settings(triage: CommandLine, options: tuple[str, ...], told: str) -> None:
+    make_study(triage.inputs, hu=None)
+    outcome = triage(*options)
+    assert outcome.code == ExitCode.USAGE
+    assert told in outcome.stderr
+    assert not triage.output.exists()
+
+
+def test_row_70_limits_do_what_they_say(triage: CommandLine) -> None:
+    make_study(triage.inputs)
+    outcome = triage("--set", "limits.file_bytes=10000", "--set", "limits.isolation=false")
+    assert outcome.run["files"]["refused"] == {"FILE_SIZE": 40}
+    triage.expect(
+        Expected(ExitCode.REFUSED_INPUT, "VOXELS"), "--set", "limits.voxels=1000", "--set",
+        "limits.voxels_read=1000",
+    )  # fmt: skip
+
+
+def test_row_70_the_time_of_a_study_is_limited(triage: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    from covid_ct_mask_net.app import volume
+
+    make_study(triage.inputs)
+    load = volume.load
+    monkeypatch.setattr(volume, "load", lambda *a, **o: (load(*a, **o), time.sleep(1.1))[0])
+    outcome = triage.expect(Expected(ExitCode.REFUSED_INPUT, "TIME_LIMIT"), "--set", "limits.study_seconds=1")
+    assert outcome.result["triage"] is None
+
+
+# --- 71 and 73: surroundings
+
+
+_BARE = """
+import os, pwd, socket, sys
+
+def refused(*_, **__):
+    raise OSError("no network")
+
+def unknown(_):
+    raise KeyError("no such user")
+
+def guard(event, arguments):
+    writes = event == "open" and (arguments[2] or 0) & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+    if event in ("os.mkdir", "os.rename", "os.remove") or writes:
+        path = os.path.abspath(os.fsdecode(arguments[0])) if not isinstance(arguments[0], int) else "/dev/"
+        if not path.startswith((sys.argv[1], sys.argv[2], "/dev/")):
+            raise PermissionError(13, "read-only file system", path)
+
+socket.socket.connect = socket.socket.bind = refused
+pwd.getpwuid = unknown
+sys.addaudithook(guard)
+from covid_ct_mask_net.__main__ import main
+sys.exit(main(sys.argv[3:]))
+"""
+
+
+def test_row_71_no_home_no_name_nothing_writable_but_the_output(triage: CommandLine) -> None:
+    make_study(triage.inputs)
+    temporary = triage.folder / "tmp"
+    temporary.mkdir()
+    options = ["-o", str(triage.output), "--slices", "every=60", "--engine", "torch"]
+    done = subprocess.run(
+        [sys.executable, "-c", _BARE, str(triage.output), str(temporary), "triage", str(triage.inputs), *options],
+        cwd="/", capture_output=True, text=True, timeout=280, check=False,
+        env={"PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1", "TMPDIR": str(temporary)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert read_outcome(0, "", "", triage.output).result["status"] == "assessed"
+    assert list(temporary.iterdir()) == []
+    assert "Traceback" not in done.stderr
+    assert TOKEN not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("option", ["--config", "--config_file", "--meta_file", "--evaluator#amp"])
+def test_row_73_configurations_are_no_option(triage: CommandLine, option: str) -> None:
+    make_study(triage.inputs, hu=None)
+    outcome = triage(option, "evil.yaml")
+    assert outcome.code == ExitCode.USAGE
+    assert not triage.output.exists()
+
+
+def test_row_73_variables_of_libraries_change_nothing(
+    triage: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_study(triage.inputs)
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
+    plain = triage().result
+    for name in (
+        "MONAI_ALLOW_PICKLE",
+        "MONAI_EVAL_EXPR",
+        "MONAI_RUN_DEBUG",
+        "MONAI_DEBUG",
+        "MONAI_DATA_DIRECTORY",
+    ):
+        monkeypatch.setenv(name, "1")
+    assert triage().result == plain
+
+
+def test_row_73_input_that_looks_like_a_bundle_is_not_run(triage: CommandLine) -> None:
+    """Code beside the images, and in the working folder, is not imported."""
+    make_study(triage.inputs)
+    trap = f"open({str(triage.folder / 'pwned')!r}, 'w').close()\n"
+    for folder in (triage.inputs, Path.cwd()):
+        for name in ("pydicom.py", "sitecustomize.py", "numpy.py", "covid_ct_mask_net.py"):
+            (folder / name).write_text(trap)
+        (folder / "configs").mkdir()
+        (folder / "configs" / "inference.yaml").write_text(f"imports:\n  - $exec({trap!r})\n")
+    outcome = triage("--set", "limits.read_seconds=31")
+    assert outcome.code == ASSESSED
+    assert not (triage.folder / "pwned").exists()
