@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import logging
 import platform
@@ -181,7 +182,7 @@ class TriageRun:
 
     def jobs(self) -> Iterator[StudyJob]:
         """Yield the studies, one job each."""
-        for job in (*dicom_jobs(self.found), *nifti_jobs(self.volumes)):
+        for job in itertools.chain(dicom_jobs(self.found), nifti_jobs(self.volumes)):
             job.readers = self.readers
             job.deadline = Deadline(self.settings.limits.study_seconds, "study_seconds")
             read = Event.INSTANCES_ACCESSED if job.nifti is None else Event.IMPORT

@@ -306,7 +306,8 @@ def test_row_71_no_home_no_name_nothing_writable_but_the_output(triage: CommandL
     temporary.mkdir()
     options = ["-o", str(triage.output), "--slices", "every=60", "--engine", "torch"]
     done = subprocess.run(
-        [sys.executable, "-c", _BARE, str(triage.output), str(temporary), "triage", str(triage.inputs), *options],
+        [sys.executable, "-c", _BARE, str(triage.output), str(temporary), "triage", str(triage.inputs),
+         *options],
         cwd="/", capture_output=True, text=True, timeout=280, check=False,
         env={"PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1", "TMPDIR": str(temporary)},
     )  # fmt: skip
