@@ -62,6 +62,9 @@ class Oracle(nn.Module):
         del scales
         return [self._look(image[0].numpy()) for image in slices]
 
+    def warm(self) -> None:
+        """Nothing to get ready."""
+
     def _look(self, image: NDArray[np.float32]) -> SliceOutput:
         boxes, labels = [], []
         for label, hu in ((1, GGO_HU), (2, CONSOLIDATION_HU)):
