@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from builders.dicom import make_ct_series, make_dose_report, make_enhanced_ct, make_localizer, phantom_hu
-from covid_ct_mask_net.app import intake
+from covid_ct_mask_net.app import intake, pixels
+from covid_ct_mask_net.app.headers import FileRefusedError
 from covid_ct_mask_net.app.limits import Limits
 from covid_ct_mask_net.app.series_selection import SelectionRules, rank, select
 from covid_ct_mask_net.errors import NotAssessableError, RefusedInputError
@@ -147,3 +148,38 @@ def test_the_real_studies(shared_data: Path) -> None:
         for study in intake.scan([shared_data / "chest-ct-dicom"]).studies
     }
     assert kernels == {"LUNG", "L", "B70f"}
+
+
+# Whether the pixels of each file are read, and why it is no series to assess.
+ODD_FILES = {
+    "1.2.840.10008.1.2.1.99.dcm": ((358, 512), "NOT_ORIGINAL_AXIAL"),
+    "1.2.840.10008.1.2.4.70.dcm": ((400, 512), "NOT_ORIGINAL_AXIAL"),
+    "2020-09-12-ELSCINT1-PMSCT_RLE1.dcm": ("PIXEL_LENGTH", "NOT_ORIGINAL_AXIAL"),
+    "CT01.dcm": ((512, 512), "NOT_ORIGINAL_AXIAL"),
+    "SignedCT.dcm": ((512, 512), "TOO_FEW_SLICES"),
+    "TEST_1_study_1234.dcm": ((512, 512), "NOT_ORIGINAL_AXIAL"),
+    "TEST_1_study_2345.dcm": ((512, 512), "NOT_ORIGINAL_AXIAL"),
+    "ct_image.dcm": ((128, 128), "TOO_FEW_SLICES"),
+    "localizer.dcm": ((512, 512), "NOT_ORIGINAL_AXIAL"),
+    "seg_image_ct_binary.dcm": ("PIXEL_LENGTH", "NOT_CT"),
+    "sr_document.dcm": ("PIXEL_LENGTH", "NOT_CT"),
+    "sr_document_with_multiple_groups.dcm": ("PIXEL_LENGTH", "NOT_CT"),
+}
+
+
+@pytest.mark.parametrize("name", ODD_FILES)
+def test_each_odd_file_is_read_or_refused_with_a_sentence(shared_data: Path, name: str) -> None:
+    (study,) = intake.scan([shared_data / "odd-dicom" / name]).studies
+    pixels_expected, reason = ODD_FILES[name]
+    (instance,) = study.series[0].instances
+    if isinstance(pixels_expected, str):
+        with pytest.raises(FileRefusedError, match=r"\.$") as caught:
+            pixels.decode(instance)
+        assert caught.value.code == pixels_expected
+    else:
+        assert pixels.decode(instance).shape == pixels_expected
+    selection = select(study)
+    assert selection.refusal is not None
+    assert selection.refusal.code == reason
+    assert selection.refusal.sentence.endswith(".")
+    assert {path.name for path in (shared_data / "odd-dicom").iterdir()} == set(ODD_FILES)
