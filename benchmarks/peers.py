@@ -3,9 +3,9 @@
     python benchmarks/peers.py --rounds 3
 
 Peers: torchvision's Mask R-CNN as it comes (ResNet50, its own thresholds and masks); MobileNetV2 on whole
-slices, which stands in for COVIDNet-CT (a network of that size; COVIDNet-CT itself is not run); a U-Net of the
-shape of lungmask's R231 (five levels from 64 to 1024 channels, 256 x 256), made anew. The last two also through
-OpenVINO.
+slices, which stands in for COVIDNet-CT (a network of that size; COVIDNet-CT itself is not run); a U-Net of
+the shape of lungmask's R231 (five levels from 64 to 1024 channels, 256 x 256), made anew. The last two also
+through OpenVINO. Ours has one core a slice, the others have all.
 """
 
 from __future__ import annotations
