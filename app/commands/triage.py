@@ -96,6 +96,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="one setting, for example limits.study_seconds=600; wins over the file",
     )
     group.add_argument(
+        "--lossy",
+        action="append_const",
+        dest="set",
+        const="limits.lossy=true",
+        help="read images compressed with loss too; the results then carry a warning",
+    )
+    group.add_argument(
         "--list-settings", action=ListSettings, help="print all settings with their values, and end"
     )
     group.add_argument(

@@ -18,6 +18,7 @@ from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.sequence import Sequence as DicomSequence
 from pydicom.uid import (
+    JPEG2000,
     CTImageStorage,
     DeflatedExplicitVRLittleEndian,
     EnhancedCTImageStorage,
@@ -352,6 +353,8 @@ def _encode(dataset: Dataset, transfer_syntax: str) -> bytes:
     encoders = {
         JPEGLosslessSV1: lambda: imagecodecs.ljpeg_encode(pixels.view("<u2"), bitspersample=16),
         JPEGLSLossless: lambda: imagecodecs.jpegls_encode(pixels.view("<u2")),
+        # Lossy or not: the syntax leaves it open, the attribute Lossy Image Compression says it.
+        JPEG2000: lambda: imagecodecs.jpeg2k_encode(pixels, reversible=True, codecformat="j2k"),
         JPEG2000Lossless: lambda: imagecodecs.jpeg2k_encode(pixels, reversible=True, codecformat="j2k"),
     }
     return bytes(encoders[pydicom.uid.UID(transfer_syntax)]())

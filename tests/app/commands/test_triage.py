@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from pydicom.uid import JPEG2000
 
 from builders.bundles import small_bundle
 from builders.dicom import make_ct_series
@@ -77,3 +78,21 @@ def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
         main(["triage", "--help"])
     assert caught.value.code == 0
     assert "examples:" in capsys.readouterr().out
+
+
+def test_lossy_images_are_read_by_switch_and_the_report_warns(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_ct_series(
+        tmp_path / "in",
+        hu=chest_with_lesions(),
+        spacing=SPACING,
+        transfer_syntax=JPEG2000,
+        edit=lambda _, dataset: setattr(dataset, "LossyImageCompression", "01"),
+    )
+    command = ["triage", str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--bundle", str(bundle)]
+    assert main(command) != 0
+    assert "TRANSFER_SYNTAX" in (tmp_path / "out" / "run.json").read_text()
+    assert main([*command, "--lossy"]) == 0
+    (report,) = (tmp_path / "out").glob("*/sr.dcm")
+    assert b"Warning: LOSSY_COMPRESSION." in report.read_bytes()
