@@ -155,7 +155,9 @@ def test_a_settled_rule_cannot_be_changed(seed: int) -> None:
     assert not np.array_equal(rule(np.vstack([before, np.tile(np.eye(3)[1], (50, 1))])), rule(before))
 
 
-@pytest.mark.parametrize("rule", [r for r in RULES if not isinstance(r, CappedTopKMean)], ids=str)
+@pytest.mark.parametrize(
+    "rule", [r for r in RULES if not isinstance(r, CappedTopKMean)], ids=lambda rule: type(rule).__name__
+)
 def test_rules_without_a_ceiling_never_settle(rule: PoolingRule) -> None:
     assert not rule.settled(np.tile([0.0, 0.0, 1.0], (500, 1)))
 
