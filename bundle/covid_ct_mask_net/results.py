@@ -200,7 +200,7 @@ class EngineReport:
     runtime
         Library and version that computed.
     note
-        Why another engine than the best one was taken; empty otherwise.
+        What a reader should know: why another engine than the best one was taken, or that numbers differ.
     """
 
     name: str

@@ -32,6 +32,8 @@ from covid_ct_mask_net.results import EngineReport
 
 Answer = TypeVar("Answer")
 
+_FAST_NOTE = "its numbers are not those of float32; use it with weights whose head S was trained for it"
+
 
 @dataclass(frozen=True, eq=False)
 class _Programs:
@@ -85,7 +87,8 @@ class CompiledEngine(Engine):
         self._threads: ThreadPoolExecutor | None = None
         self._compiled: _Programs | None = None
         self._compiled_for: tuple[object, ...] = ()
-        self.report = EngineReport(name.value, precision.value, "cpu", f"OpenVINO {ov.__version__}")
+        note = _FAST_NOTE if name is EngineName.FAST else ""
+        self.report = EngineReport(name.value, precision.value, "cpu", f"OpenVINO {ov.__version__}", note)
 
     def forward(
         self, slices: Tensor | Sequence[Tensor], scales: Sequence[float] | None = None

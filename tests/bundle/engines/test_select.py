@@ -78,5 +78,6 @@ def test_what_does_not_fit_is_refused(settings: dict[str, Any], sentence: str) -
 def test_fast_takes_what_the_processor_has(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(select, "has_bfloat16", lambda: False)
     assert _build(name="fast").report.precision == "int8"
+    assert "head S was trained for it" in _build(name="fast").report.note
     with pytest.raises(UsageError, match="does not multiply bfloat16"):
         _build(name="fast", precision="bfloat16")
