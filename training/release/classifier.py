@@ -56,9 +56,9 @@ class Plan:
         Of patients, weights and order.
     """
 
-    draws: int = 300
+    draws: int = 250
     slices: int = 4
-    epochs: int = 4
+    epochs: int = 5
     batch: int = 8
     rate: float = 5e-4
     seed: int = 20201108

@@ -22,8 +22,8 @@ from covid_ct_mask_net.training.release.pack import pack
 from covid_ct_mask_net.training.synthesis.cohort import CohortSettings, Layout, write_cohort
 
 PHANTOMS = 48
-VALIDATION = CohortSettings(36, 808, size=320, shares=(0.0, 1.0, 0.0), layouts=(Layout.NIFTI,))
-TEST = CohortSettings(60, 909, size=320, shares=(0.0, 0.0, 1.0), layouts=(Layout.NIFTI,))
+VALIDATION = CohortSettings(24, 808, size=320, shares=(0.0, 1.0, 0.0), layouts=(Layout.NIFTI,))
+TEST = CohortSettings(42, 909, size=320, shares=(0.0, 0.0, 1.0), layouts=(Layout.NIFTI,))
 MINUTES = 70.0
 
 

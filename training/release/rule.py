@@ -36,11 +36,11 @@ SENSITIVITY = 0.95
 _CANDIDATES: tuple[tuple[str, dict[str, Any]], ...] = (
     ("mean", {}),
     # Capped, so that reading may stop early.
-    *(("capped_top_k_mean", {"k": k, "ceiling": 0.9}) for k in (2, 4, 8, 16)),
+    *(("capped_top_k_mean", {"k": k, "ceiling": 0.9}) for k in (2, 4, 8, 12, 16, 20, 24, 32)),
     ("noisy_or", {}),
     ("share_positive", {}),
 )
-_TEMPERATURES = tuple(float(t) for t in np.exp(np.linspace(np.log(0.5), np.log(8), 17)))
+_TEMPERATURES = tuple(float(t) for t in np.exp(np.linspace(np.log(0.25), np.log(8), 21)))
 # No probability counts as less: one scan must not decide.
 _FLOOR = 1e-3
 

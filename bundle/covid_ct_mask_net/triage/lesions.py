@@ -37,6 +37,9 @@ class LesionRules:
         The lungs are taken this much wider for that test: dense lesions at the pleura are easily cut off.
     link_share
         Two instances of one class are one lesion if they share this part of the smaller one.
+    min_certainty, lone_certainty
+        Lesions whose highest score is below the first are left out, and those seen on one slice only if below
+        the second: false alarms at domes and vessels seldom repeat on the next slice.
     bridge_mm
         Instances this far apart along the table are linked across slices without a detection between them.
     """
@@ -48,9 +51,11 @@ class LesionRules:
     lung_margin_mm: float = 5.0
     link_share: float = 0.3
     bridge_mm: float = 5.0
+    min_certainty: float = 0.0
+    lone_certainty: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("min_score", "min_lung_share", "link_share"):
+        for name in ("min_score", "min_lung_share", "link_share", "min_certainty", "lone_certainty"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise UsageError("SETTING", f"{name} is {getattr(self, name)}, but must lie in 0 to 1.")
         for name in ("min_area_mm2", "min_volume_ml", "lung_margin_mm", "bridge_mm"):
@@ -158,7 +163,14 @@ def link(
     ranked = sorted(
         zip(volumes, lesions, strict=True), key=lambda item: (-item[0], _position(item[1].instances[0]))
     )
-    return tuple(lesion for volume, lesion in ranked if volume >= rules.min_volume_ml)
+    return tuple(
+        lesion for volume, lesion in ranked if volume >= rules.min_volume_ml and _certain(lesion, rules)
+    )
+
+
+def _certain(lesion: LinkedLesion, rules: LesionRules) -> bool:
+    least = rules.min_certainty if len(lesion.slices) > 1 else max(rules.min_certainty, rules.lone_certainty)
+    return lesion.certainty >= least
 
 
 def slice_masks(lesion: LinkedLesion) -> dict[int, tuple[tuple[int, int], NDArray[np.bool_]]]:

@@ -121,6 +121,17 @@ def test_small_lesions_are_left_out_by_volume() -> None:
     assert _linked() == ()
 
 
+def test_lesions_of_one_slice_must_be_more_certain() -> None:
+    lone, pair = instance(3, ROWS, COLUMNS, score=0.7), instance(8, ROWS, COLUMNS, score=0.7)
+    other = instance(9, ROWS, COLUMNS, score=0.6)
+    assert len(_linked(lone, pair, other)) == 2
+    assert [
+        lesion.slices for lesion in _linked(lone, pair, other, rules=LesionRules(lone_certainty=0.71))
+    ] == [(8, 9)]
+    assert len(_linked(lone, pair, other, rules=LesionRules(lone_certainty=0.7))) == 2
+    assert _linked(lone, pair, other, rules=LesionRules(min_certainty=0.71)) == ()
+
+
 def _accepted(*instances, rules: LesionRules = RULES):  # type: ignore[no-untyped-def]
     return accepted_instances([evidence(i.slice_index, i) for i in instances], two_lungs(), GRID, rules)
 
@@ -172,6 +183,7 @@ def test_without_the_demand_lesions_may_lie_anywhere() -> None:
         {"min_lung_share": 2.0},
         {"bridge_mm": -1.0},
         {"min_volume_ml": -0.1},
+        {"lone_certainty": 1.5},
     ],
 )
 def test_rules_that_make_no_sense_are_refused(wrong: dict[str, float]) -> None:

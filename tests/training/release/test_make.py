@@ -32,7 +32,7 @@ def test_steps_come_in_order_and_are_left_out_where_done(
     monkeypatch.setattr(made, "pack", lambda *_: calls.append("pack"))
     arguments = ["--work", str(tmp_path), "--bundle", str(tmp_path / "bundle")]
     made.main(arguments)
-    assert calls == ["48 phantoms", "detector", "36 patients", "60 patients", "classifier", "pack", "rule"]
+    assert calls == ["48 phantoms", "detector", "24 patients", "42 patients", "classifier", "pack", "rule"]
     calls.clear()
     made.main(arguments)
     assert calls == ["48 phantoms", "pack", "rule"]
