@@ -130,7 +130,7 @@ def _interval(values: Mapping[str, float]) -> str:
 
 
 def _verdict(value: float, aim: float) -> str:
-    return "reached" if value >= aim else f"missed by {aim - value:.3f}"
+    return "reached" if value >= aim else f"missed by {aim - value:.4f}"
 
 
 def _confusion(counts: Sequence[Sequence[int]], names: Sequence[str], *, per_cent: bool = False) -> str:

@@ -34,3 +34,10 @@ def test_the_demo_runs(tmp_path: Path) -> None:
     assert main(["demo", "-o", str(tmp_path / "demo")]) == 0
     worklist = json.loads((tmp_path / "demo" / "results" / "worklist.json").read_text())
     assert [study["status"] for study in worklist["studies"]] == ["assessed"] * 3
+    assert {study["class"] for study in worklist["studies"]} == {"Control", "Common Pneumonia", "COVID-19"}
+    for study in worklist["studies"]:
+        result = json.loads((tmp_path / "demo" / "results" / study["result"]).read_text())
+        assert "synthetic lesions" in result["model"]["trained_on"]
+        # Lesions were planted in the diseased ones and are found; the control study is negative.
+        assert bool(result["lesions"]) == (study["class"] != "Control")
+        assert result["triage"]["negative"] == (study["class"] == "Control")

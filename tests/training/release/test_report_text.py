@@ -53,7 +53,7 @@ def report() -> dict[str, Any]:
 def test_aims_are_reached_or_missed_by_so_much(report: dict[str, Any]) -> None:
     text = markdown(report)
     assert "| Dice, both classes together | 0.700 [0.400, 0.600] | 0.65 | reached |" in text
-    assert "| Dice, GGO | 0.500 [0.400, 0.600] | 0.55 | missed by 0.050 |" in text
+    assert "| Dice, GGO | 0.500 [0.400, 0.600] | 0.55 | missed by 0.0500 |" in text
     assert "11.5 fragments" in text
     assert "| GGO | 1.00 | 2.00 | 0.00 |" in text
 
