@@ -26,6 +26,15 @@ GGO_HU, CONSOLIDATION_HU = -500.0, -200.0
 SPACING = (5.0, 3.5, 3.5)
 _LEVEL, _WIDTH = -600.0, 1500.0
 
+# The oracle is right on every slice: it needs no rule that was fitted to the shipped weights.
+_RULES = {
+    "pooling": {"_target_": "covid_ct_mask_net.triage.pooling.CappedTopKMean", "k": 8, "ceiling": 0.9},
+    "triage": {
+        "_target_": "covid_ct_mask_net.triage.volume_triage.VolumeTriage",
+        "pooling": "@pooling",
+    },
+}
+
 
 def chest_with_lesions(*, lesions: bool = True) -> NDArray[np.float32]:
     """A chest large enough to pass the gates; GGO right, low and posterior, consolidation left and high.
@@ -88,5 +97,5 @@ def oracle_pipeline(root: Path | None = None, *, suspects: bool = False) -> Volu
     """The bundle's pipeline with the oracle in place of the network."""
     import dataclasses
 
-    pipeline = load_pipeline(root or bundle_root(), {"weights": "untrained"})
+    pipeline = load_pipeline(root or bundle_root(), {"weights": "untrained", **_RULES})
     return dataclasses.replace(pipeline, network=Oracle(suspects=suspects).eval())
