@@ -23,16 +23,15 @@ from covid_ct_mask_net.training.files import read_json, write_text
 
 # Name in the metadata, and where the figure stands in the report.
 FIGURES = {
-    "synthetic_scan_accuracy": "synthetic_scans/scan_level/accuracy/value",
-    "synthetic_scan_disease_sensitivity": "synthetic_scans/scan_level/disease_sensitivity/value",
-    "synthetic_scan_disease_specificity": "synthetic_scans/scan_level/disease_specificity/value",
-    "synthetic_slice_accuracy": "synthetic_scans/slices/accuracy/value",
-    "synthetic_lesion_dice": "synthetic_slices/dice/lesion/value",
-    "synthetic_mask_ap": "synthetic_slices/mask_ap/ap",
-    "synthetic_mask_ap50": "synthetic_slices/mask_ap/ap50",
-    "expert_lesion_dice": "expert_slices/dice/lesion/value",
-    "expert_mask_ap": "expert_slices/mask_ap/ap",
-    "expert_mask_ap50": "expert_slices/mask_ap/ap50",
+    "expert_slices_dice_lesion": "expert_slices/dice/lesion/value",
+    "expert_slices_dice_ggo": "expert_slices/dice/ggo/value",
+    "expert_slices_dice_consolidation": "expert_slices/dice/consolidation/value",
+    "expert_slices_mask_ap": "expert_slices/mask_ap/ap",
+    "expert_slices_mask_ap50": "expert_slices/mask_ap/ap50",
+    "synthetic_slices_dice_lesion": "synthetic_slices/dice/lesion/value",
+    "synthetic_scans_accuracy": "synthetic_scans/scan_level/accuracy/value",
+    "synthetic_scans_disease_sensitivity": "synthetic_scans/scan_level/disease_sensitivity/value",
+    "synthetic_scans_disease_specificity": "synthetic_scans/scan_level/disease_specificity/value",
 }
 _METRICS = re.compile(r'^(?P<indent> *)"eval_metrics": \{[^{}]*\}', re.MULTILINE)
 _SHA256 = re.compile(r'^ *"weights_sha256": "[0-9a-f]*",\n', re.MULTILINE)

@@ -29,8 +29,8 @@ def test_figures_that_a_report_lacks_are_left_out() -> None:
     report = _report("")
     assert evaluation_metrics(report) == {name: n / 100 for n, name in enumerate(FIGURES, start=1)}
     del report["expert_slices"]
-    report["synthetic_slices"]["mask_ap"]["ap"] = None
-    missing = {"expert_lesion_dice", "expert_mask_ap", "expert_mask_ap50", "synthetic_mask_ap"}
+    report["synthetic_slices"]["dice"]["lesion"]["value"] = None
+    missing = {name for name in FIGURES if name.startswith("expert")} | {"synthetic_slices_dice_lesion"}
     assert set(FIGURES) - set(evaluation_metrics(report)) == missing
 
 
@@ -43,7 +43,7 @@ def test_they_are_stated_with_their_weights_and_the_rest_stays(tmp_path: Path) -
         assert main([str(tmp_path / "report.json"), str(bundle)]) == ExitCode.DONE
     after = json.loads(path.read_text(encoding="utf-8"))
     assert after["weights_sha256"] == digest
-    assert after["eval_metrics"]["synthetic_scan_accuracy"] == 0.01
+    assert after["eval_metrics"]["expert_slices_dice_lesion"] == 0.01
     changed = {"weights_sha256", "eval_metrics"}
     assert {k: v for k, v in after.items() if k not in changed} == {
         k: v for k, v in before.items() if k not in changed
