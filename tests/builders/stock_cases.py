@@ -99,8 +99,7 @@ def _stock_range(seen: stock.Stock) -> str:
 
 
 def _our_range(job: StudyJob) -> str:
-    assert job.volume is not None
-    return _range(job.volume.image.numpy())
+    return _range(job.data["volume"].numpy())
 
 
 def _stock_slices(seen: stock.Stock) -> str:
@@ -297,8 +296,7 @@ def _stock_phases(seen: stock.Stock) -> str:
 
 
 def _our_phases(job: StudyJob) -> str:
-    assert job.volume is not None
-    hu = job.volume.image.numpy()
+    hu = job.data["volume"].numpy()
     return _phases(hu.shape[3], bool((hu == 40).any()), bool((hu == 160).any()))
 
 
@@ -332,7 +330,7 @@ CASES = (
         "pixels 0.9 mm wide, 0.5 mm high",
         lambda folder: make_ct_series(folder, spacing=(5.0, 0.5, 0.9)),
         _by_stock(lambda seen: _affine_pixels(seen.image.metadata()["affine"])),
-        _by_ours(lambda job: _affine_pixels(job.volume.image.affine.numpy())),  # type: ignore[union-attr]
+        _by_ours(lambda job: _affine_pixels(job.data["volume"].affine.numpy())),
     ),
     Case(
         "localizer", "a localizer of the same matrix in the series",
