@@ -91,9 +91,9 @@ def test_the_files_are_those_of_studies_run_alone(tmp_path: Path, monkeypatch: p
             for job in in_turn(chain, run.jobs()):
                 run.finished(job)
         run.conclude()
-        outputs.append(
-            {p.relative_to(output): p.read_bytes() for p in sorted(output.rglob("*")) if p.is_file()}
-        )
+        # The audit log lists events in the order in which they happen, and studies overlap in a line.
+        files = [p for p in sorted(output.rglob("*")) if p.is_file() and p.name != "audit.jsonl"]
+        outputs.append({p.relative_to(output): p.read_bytes() for p in files})
     alone, together = outputs
     assert alone.keys() == together.keys()
     assert len(alone) > 10
