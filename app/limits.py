@@ -20,8 +20,8 @@ class Limits:
     minimum_slices, maximum_slices
         Slices of a series that is assessed.
     voxels, voxels_read
-        Rows x columns x slices of a series. Beyond the first it is refused; beyond the second, only every
-        second, third ... slice is read, so that memory stays bounded (about 12 bytes a voxel).
+        Rows x columns x slices of a DICOM series and of a NIfTI file; larger ones are refused. A volume takes
+        about 12 bytes a voxel.
     nesting
         Depth of sequences inside sequences.
     header_bytes
@@ -51,7 +51,7 @@ class Limits:
     maximum_side: int = 2048
     minimum_slices: int = 16
     maximum_slices: int = 3000
-    voxels: int = 4_000_000_000
+    voxels: int = 1_500_000_000
     voxels_read: int = 270_000_000
     nesting: int = 32
     header_bytes: int = 64 * 1024**2

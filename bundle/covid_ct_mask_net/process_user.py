@@ -29,6 +29,8 @@ def settle_user() -> None:
     if folder is None or not os.access(folder, os.W_OK):
         made = tempfile.mkdtemp(prefix=f"{_STAND_IN}-home-")
         os.environ["HOME"] = made
+        # torch makes one among the temporary files, and leaves it there.
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path(made) / "torchinductor"))
         atexit.register(shutil.rmtree, made, ignore_errors=True)
 
 

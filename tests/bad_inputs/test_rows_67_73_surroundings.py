@@ -115,10 +115,15 @@ def killed(arguments: list[str], at: int) -> bool:
         killer = Killer(at)
         for name in Killer.STEPS:
             setattr(os, name, killer(getattr(os, name)))
-        with open(os.devnull, "w") as silence:  # noqa: PTH123
-            sys.stdout = sys.stderr = silence
-            os._exit(run_main(arguments))
+        # Whatever happens, the child must not go on as a second pytest.
+        code = ExitCode.INTERNAL
+        try:
+            sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115
+            code = run_main(arguments)
+        finally:
+            os._exit(code)
     _, status = os.waitpid(child, 0)
+    assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0, "the child ended with an error"
     return os.WIFEXITED(status)
 
 
@@ -286,6 +291,9 @@ def unknown(_):
     raise KeyError("no such user")
 
 def guard(event, arguments):
+    # Named relative to an open folder: that of a tree which is removed.
+    if event == "os.remove" and arguments[1] != -1:
+        return
     writes = event == "open" and (arguments[2] or 0) & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
     if event in ("os.mkdir", "os.rename", "os.remove") or writes:
         path = os.path.abspath(os.fsdecode(arguments[0])) if not isinstance(arguments[0], int) else "/dev/"
