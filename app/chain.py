@@ -170,10 +170,9 @@ class StudyChain:
         job.volume = job.volume.without_pixels()
 
     def _nifti_limits(self) -> NiftiLimits:
-        # Slices of a packed volume cannot be left out unread: the bound on what is read is one on the file.
         return NiftiLimits(
             side=self.limits.maximum_slices,
-            voxels=self.limits.voxels_read,
+            voxels=self.limits.voxels,
             inflate_ratio=self.limits.inflate_ratio,
         )
 

@@ -19,7 +19,7 @@ class Limits:
         Rows and columns of an image.
     minimum_slices, maximum_slices
         Slices of a series that is assessed.
-    voxels, voxels_read
+    voxels
         Rows x columns x slices of a DICOM series and of a NIfTI file; larger ones are refused. A volume takes
         about 12 bytes a voxel.
     nesting
@@ -52,7 +52,6 @@ class Limits:
     minimum_slices: int = 16
     maximum_slices: int = 3000
     voxels: int = 1_500_000_000
-    voxels_read: int = 270_000_000
     nesting: int = 32
     header_bytes: int = 64 * 1024**2
     value_bytes: int = 64 * 1024

@@ -28,7 +28,6 @@ _RISING = {
         ("minimum_slices", "maximum_slices"),
         ("value_bytes", "header_bytes"),
         ("file_bytes", "study_bytes"),
-        ("voxels_read", "voxels"),
     ),
     "geometry": (("tilt_degrees", "maximum_tilt_degrees"),),
 }

@@ -20,6 +20,7 @@ def _strict_dicom() -> None:
 def shared_data() -> Path:
     """Folder of real CT beside the checkout; tests that need it skip where it is absent."""
     folder = REPOSITORY.parent / "shared" / "data"
+    # It may not be copied into the repository (licences, size), and a test never downloads.
     if not folder.is_dir():
         pytest.skip("the real CT data (../shared/data) is not on this machine")
     return folder

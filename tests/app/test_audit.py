@@ -66,6 +66,7 @@ def test_what_cannot_be_written_ends_the_run(tmp_path: Path) -> None:
 
 def test_a_full_disk_is_noticed() -> None:
     full = Path("/dev/full")
+    # A device of Linux; a disk that is really full cannot be had without mounting one.
     if not full.exists():
         pytest.skip("this system has no /dev/full")
     log = AuditLog(full)

@@ -58,7 +58,6 @@ def test_the_listing_is_a_settings_file(tmp_path: Path) -> None:
         ("limits.study_seconds=true", r"must be a whole number"),
         ("limits.lossy=1", r"must be true or false"),
         ("limits.minimum_side=5000", r"limits\.minimum_side is 5000, which is above limits\.maximum_side"),
-        ("limits.voxels_read=5000000000", r"voxels_read is 5000000000, which is above"),
         ("gates.minimum_age_years=.nan", r"must be a number that is not negative"),
         ("gates.minimum_age_years=.inf", r"must be a number that is not negative"),
         ("geometry.tilt_degrees=40", r"above geometry\.maximum_tilt_degrees"),

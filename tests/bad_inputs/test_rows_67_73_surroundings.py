@@ -262,10 +262,7 @@ def test_row_70_limits_do_what_they_say(triage: CommandLine) -> None:
     make_study(triage.inputs)
     outcome = triage("--set", "limits.file_bytes=10000", "--set", "limits.isolation=false")
     assert outcome.run["files"]["refused"] == {"FILE_SIZE": 40}
-    triage.expect(
-        Expected(ExitCode.REFUSED_INPUT, "VOXELS"), "--set", "limits.voxels=1000", "--set",
-        "limits.voxels_read=1000",
-    )  # fmt: skip
+    triage.expect(Expected(ExitCode.REFUSED_INPUT, "VOXELS"), "--set", "limits.voxels=1000")
 
 
 def test_row_70_the_time_of_a_study_is_limited(triage: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,6 +29,7 @@ def make_clean_python(folder: Path, base: Path = Path(sys.executable)) -> Path:
         [python, "-c", "import monai, covid_ct_mask_net"], capture_output=True, text=True, cwd=folder,
         check=False,
     )  # fmt: skip
+    # A wheel lies where the other packages lie, so an interpreter without it but with them cannot be made.
     if found.returncode == 0:
         pytest.skip("the project is installed as a wheel among the packages")
     assert "No module named 'covid_ct_mask_net'" in found.stderr

@@ -65,6 +65,7 @@ class Pacs:
 def running_pacs(folder: Path) -> Iterator[Pacs]:
     """Start the archive; skip the test, saying why, where that is not possible."""
     missing = [name for name in ("Orthanc", "unshare", "nsenter", "ip") if shutil.which(name) is None]
+    # tests/run.sh installs it where it may; a stand-in would not show what a real archive accepts.
     if missing or not _PLUGIN.exists():
         pytest.skip(
             f"a PACS is not installed (orthanc, orthanc-dicomweb; missing: {missing or _PLUGIN.name})"
@@ -72,6 +73,7 @@ def running_pacs(folder: Path) -> Iterator[Pacs]:
     refused = subprocess.run(
         [*_NEW, "ip", "link", "set", "lo", "up"], capture_output=True, text=True, check=False
     )
+    # Without a namespace the archive would listen on the machine's own network, which no test may do.
     if refused.returncode:
         pytest.skip(f"no right to make a network namespace ({refused.stderr.strip()[:100]})")
     configuration = {

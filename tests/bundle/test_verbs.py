@@ -251,6 +251,7 @@ def test_trt_export(tmp_path: Path) -> None:
 
 
 def test_the_tensorrt_overlay_changes_nothing_without_a_gpu() -> None:
+    # There `test_trt_export` covers what the overlay does.
     if torch.cuda.is_available():
         pytest.skip("with a GPU it builds engines")
     parser = ConfigParser()
