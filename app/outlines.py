@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -92,64 +91,88 @@ def boundary_polygons(mask: NDArray[np.bool_]) -> list[NDArray[np.float64]]:
     """Return the outer boundaries of a mask along its pixel edges, as closed polygons of (column, row).
 
     Pixels that touch at a corner belong to different polygons. The polygon of a region without holes has
-    exactly the area of its pixels.
+    exactly the area of its pixels. Polygons run with the inside on their right in image axes, each from its
+    leftmost corner, the upper one of several; the one that starts leftmost comes first.
     """
-    padded = np.pad(mask, 1).astype(np.int8)
-    following: defaultdict[tuple[int, int], list[tuple[int, int]]] = defaultdict(list)
-    # Each edge between inside and outside, directed so that the inside is on its right in image axes.
-    for row, column in np.argwhere(np.diff(padded, axis=0) == 1):
-        following[column - 1, row].append((column, row))
-    for row, column in np.argwhere(np.diff(padded, axis=0) == -1):
-        following[column, row].append((column - 1, row))
-    for row, column in np.argwhere(np.diff(padded, axis=1) == 1):
-        following[column, row].append((column, row - 1))
-    for row, column in np.argwhere(np.diff(padded, axis=1) == -1):
-        following[column, row - 1].append((column, row))
+    corners = _corners(np.pad(np.asarray(mask, dtype=bool), 1))
+    points = np.column_stack([corners.column, corners.row]).astype(np.float64)
+    following = corners.following().tolist()
+    is_outer = corners.of_inside.tolist()
+    seen = [False] * len(following)
     polygons = []
-    while following:
-        start = min(following)
-        loop = _loop(following, start)
-        if _signed_area(loop) > 0:
-            polygons.append(_without_collinear(loop))
+    for start in np.lexsort((corners.row, corners.column)).tolist():
+        if seen[start]:
+            continue
+        loop, here = [start], following[start]
+        seen[start] = True
+        while here != start:
+            seen[here] = True
+            loop.append(here)
+            here = following[here]
+        # From the upper left corner of a hole the inside lies on three sides.
+        if is_outer[start]:
+            polygons.append(points[[*loop, start]])
     return polygons
 
 
-def _loop(
-    following: defaultdict[tuple[int, int], list[tuple[int, int]]], start: tuple[int, int]
-) -> list[tuple[int, int]]:
-    """Take one closed loop out of the edges; where two meet at a corner, turn to the inside."""
-    loop = [start]
-    came = (0, 0)
-    while True:
-        here = loop[-1]
-        choices = following[here]
-        following_point = max(choices, key=lambda there: _right_turn(came, here, there))
-        choices.remove(following_point)
-        if not choices:
-            del following[here]
-        came = (following_point[0] - here[0], following_point[1] - here[1])
-        loop.append(following_point)
-        if following_point == start:
-            return loop
+@dataclass(frozen=True, eq=False)
+class _Corners:
+    """Where boundaries turn. A point where two pixels touch is two corners, one of each pixel.
+
+    Attributes
+    ----------
+    row, column
+        Of the point.
+    to_right, to_bottom
+        Whether the horizontal edge of the corner lies to its right, and the vertical one below.
+    of_inside
+        Whether the pixel between the two edges is inside (a convex corner).
+    """
+
+    row: NDArray[np.intp]
+    column: NDArray[np.intp]
+    to_right: NDArray[np.bool_]
+    to_bottom: NDArray[np.bool_]
+    of_inside: NDArray[np.bool_]
+
+    def following(self) -> NDArray[np.intp]:
+        """Return for each corner the index of the next one along its boundary, the inside on the right."""
+        following = np.empty(len(self.row), dtype=np.intp)
+        # Corners of a row, or of a column, are the ends of its edges in turn: where two meet in one point,
+        # the edge that ends there comes before the one that starts.
+        across = np.lexsort((self.to_right, self.column, self.row)).reshape(-1, 2)
+        below_is_inside = (self.of_inside == self.to_bottom)[across[:, 0]]
+        down = np.lexsort((self.to_bottom, self.row, self.column)).reshape(-1, 2)
+        left_is_inside = (self.of_inside != self.to_right)[down[:, 0]]
+        for edges, forward in ((across, below_is_inside), (down, left_is_inside)):
+            following[edges[forward, 0]] = edges[forward, 1]
+            following[edges[~forward, 1]] = edges[~forward, 0]
+        return following
 
 
-def _right_turn(came: tuple[int, int], here: tuple[int, int], there: tuple[int, int]) -> int:
-    """Return 1 for a turn to the right (clockwise as seen on the image), -1 to the left, 0 for none."""
-    goes = (there[0] - here[0], there[1] - here[1])
-    return came[0] * goes[1] - came[1] * goes[0]
+def _corners(padded: NDArray[np.bool_]) -> _Corners:
+    """Return the corners of a mask that has a margin of one pixel."""
+    quadrants = {
+        (to_right, to_bottom): padded[
+            to_bottom : padded.shape[0] - 1 + to_bottom, to_right : padded.shape[1] - 1 + to_right
+        ]
+        for to_bottom in (False, True)
+        for to_right in (False, True)
+    }
+    inside = sum(quadrant.astype(np.uint8) for quadrant in quadrants.values())
+    touching = (inside == 2) & (quadrants[False, False] == quadrants[True, True])
+    found = []
+    for (to_right, to_bottom), quadrant in quadrants.items():
+        turns = ((inside == 1) | touching) & quadrant | (inside == 3) & ~quadrant
+        rows, columns = np.nonzero(turns)
+        sides = np.broadcast_to([to_right, to_bottom], (len(rows), 2))
+        found.append((rows, columns, sides[:, 0], sides[:, 1], quadrant[rows, columns]))
+    return _Corners(*(np.concatenate(values) for values in zip(*found, strict=True)))
 
 
-def _signed_area(loop: Sequence[tuple[int, int]] | NDArray[np.float64]) -> float:
-    points = np.asarray(loop, dtype=np.float64)
-    x, y = points[:, 0], points[:, 1]
+def _signed_area(polygon: NDArray[np.float64]) -> float:
+    x, y = polygon[:, 0], polygon[:, 1]
     return float((x[:-1] * y[1:] - x[1:] * y[:-1]).sum() / 2.0)
-
-
-def _without_collinear(loop: Sequence[tuple[int, int]]) -> NDArray[np.float64]:
-    points = np.asarray(loop[:-1], dtype=np.float64)
-    before, after = points - np.roll(points, 1, axis=0), np.roll(points, -1, axis=0) - points
-    corners = points[before[:, 0] * after[:, 1] != before[:, 1] * after[:, 0]]
-    return np.vstack([corners, corners[:1]])
 
 
 def _in_source(polygon: NDArray[np.float64], slice_index: int, grid: CanonicalGrid) -> NDArray[np.float64]:

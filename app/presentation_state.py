@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from highdicom import pr
 from pydicom.dataset import Dataset
 
+from covid_ct_mask_net.app.graphic_data import PLACEHOLDER, with_points
 from covid_ct_mask_net.app.normalise import quiet_writers
 from covid_ct_mask_net.app.outlines import SliceOutline
 from covid_ct_mask_net.app.overlays import LUNG_WINDOW
@@ -89,16 +90,14 @@ def _annotation(
     graphics = []
     for outline in outlines:
         lesion = lesions[outline.lesion_number - 1]
-        graphics += [
-            pr.GraphicObject(
-                graphic_type=pr.GraphicTypeValues.POLYLINE,
-                graphic_data=polygon,
-                units=pr.AnnotationUnitsValues.PIXEL,
-                tracking_id=lesion.tracking_id,
-                tracking_uid=lesion.tracking_uid,
-            )
-            for polygon in outline.polygons
-        ]
+        template = pr.GraphicObject(
+            graphic_type=pr.GraphicTypeValues.POLYLINE,
+            graphic_data=PLACEHOLDER,
+            units=pr.AnnotationUnitsValues.PIXEL,
+            tracking_id=lesion.tracking_id,
+            tracking_uid=lesion.tracking_uid,
+        )
+        graphics += [with_points(template, polygon) for polygon in outline.polygons]
     return pr.GraphicAnnotation(
         referenced_images=[source.image], graphic_layer=layer, graphic_objects=graphics
     )

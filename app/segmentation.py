@@ -80,11 +80,12 @@ def segment_lesions(
     voxel_ml : float
         Volume of a voxel.
     """
-    planes = np.ascontiguousarray(labels.transpose(2, 1, 0))
+    planes = labels.transpose(2, 1, 0)
     marked = [place for place in sorted(slices) if planes[place].any()]
     if not marked:
         return None
-    counts = np.bincount(planes[marked].ravel(), minlength=3)
+    pixels = planes[marked]
+    counts = {lesion_class: np.count_nonzero(pixels == lesion_class) for lesion_class in LesionClass}
     present = [lesion_class for lesion_class in LesionClass if counts[lesion_class]]
     segments = tuple(
         Segment(
@@ -96,11 +97,11 @@ def segment_lesions(
         )
         for number, lesion_class in enumerate(present, start=1)
     )
-    numbers = np.zeros(3, dtype=np.uint8)
-    for segment in segments:
-        numbers[segment.lesion_class] = segment.number
+    if present != list(LesionClass):
+        # One class alone: its segment is the first, whichever it is.
+        pixels = (pixels != 0).astype(np.uint8)
     with quiet_writers():
-        dataset = _dataset(objects, numbers[planes[marked]], segments, [slices[place] for place in marked])
+        dataset = _dataset(objects, pixels, segments, [slices[place] for place in marked])
         restore_references(dataset, slices)
     return Segmentation(dataset, segments, str(slices[marked[0]].image.SeriesInstanceUID))
 

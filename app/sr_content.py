@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypedDict
 
+import numpy as np
 from highdicom import sr
+from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes as standard
 from pydicom.sr.coding import Code
 
 from covid_ct_mask_net import RESEARCH_NOTICE
 from covid_ct_mask_net.app import codes
+from covid_ct_mask_net.app.graphic_data import PLACEHOLDER, with_points
 from covid_ct_mask_net.app.outlines import SliceOutline
 from covid_ct_mask_net.app.result_object import MANUFACTURER, MODEL_NAME
 from covid_ct_mask_net.app.segmentation import Segment, Segmentation
@@ -79,6 +82,7 @@ class ReportContent:
     segmentation: Segmentation | None = None
     further_remarks: tuple[str, ...] = ()
     frame_numbers: Sequence[int | None] = ()
+    _templates: dict[int, sr.ImageRegion] = field(default_factory=dict, init=False)
 
     def build(self) -> sr.MeasurementReport:
         """Return the tree: what is said in codes and numbers as groups, then the same in words."""
@@ -266,7 +270,7 @@ class ReportContent:
     def _volume_group(self, lesion: LesionReport, outlines: Sequence[SliceOutline]) -> Group:
         """TID 1411: the lesion in three dimensions, outlined on every image it was seen on."""
         return sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
-            referenced_regions=[_region(o, index) for o in outlines for index in range(len(o.polygons))],
+            referenced_regions=[self._region(o, p) for o in outlines for p in o.polygons],
             measurements=[
                 _measurement(
                     codes.VOLUME,
@@ -286,12 +290,18 @@ class ReportContent:
         areas = largest.polygon_areas_mm2
         index = areas.index(max(areas))
         return sr.PlanarROIMeasurementsAndQualitativeEvaluations(
-            referenced_region=_region(largest, index),
+            referenced_region=self._region(largest, largest.polygons[index]),
             measurements=[
                 _measurement(codes.AREA, areas[index], codes.SQUARE_MILLIMETRE, method=codes.AREA_METHOD)
             ],
             **self._lesion_identity(lesion),
         )
+
+    def _region(self, outline: SliceOutline, polygon: NDArray[np.float64]) -> sr.ImageRegion:
+        template = self._templates.get(outline.place)
+        if template is None:
+            template = self._templates[outline.place] = _region_of(outline.header, outline.frame_number)
+        return with_points(template, polygon)
 
     def _lesion_identity(self, lesion: LesionReport) -> _LesionIdentity:
         return {
@@ -364,14 +374,13 @@ def _words(conclusions: Sequence[str], remarks: Sequence[str]) -> sr.ContainerCo
     return container
 
 
-def _region(outline: SliceOutline, index: int) -> sr.ImageRegion:
-    frames = None if outline.frame_number is None else [outline.frame_number]
+def _region_of(header: Dataset, frame_number: int | None) -> sr.ImageRegion:
+    """Return a region of an image; its points are none yet."""
+    frames = None if frame_number is None else [frame_number]
     return sr.ImageRegion(
         graphic_type=sr.GraphicTypeValues.POLYLINE,
-        graphic_data=outline.polygons[index],
-        source_image=sr.SourceImageForRegion(
-            outline.header.SOPClassUID, outline.header.SOPInstanceUID, frames
-        ),
+        graphic_data=PLACEHOLDER,
+        source_image=sr.SourceImageForRegion(header.SOPClassUID, header.SOPInstanceUID, frames),
     )
 
 

@@ -1,23 +1,62 @@
 from __future__ import annotations
 
 import highdicom.content
+import highdicom.pr.content
+import highdicom.sr.content
 import pytest
-from highdicom._standard_utils import does_iod_have_pixel_data
-from pydicom.uid import Comprehensive3DSRStorage, CTImageStorage
+from highdicom import _standard_utils
+from pydicom.dataset import Dataset
+from pydicom.uid import Comprehensive3DSRStorage, CTImageStorage, EnhancedCTImageStorage
 
 from covid_ct_mask_net.app.iod_lookups import remembered_lookups
 
+SOP_CLASSES = (CTImageStorage, EnhancedCTImageStorage, Comprehensive3DSRStorage)
 
-def test_answers_are_those_of_the_tables_and_asked_for_once() -> None:
+
+def _image(sop_class: str) -> Dataset:
+    image = Dataset()
+    image.SOPClassUID = sop_class
+    return image
+
+
+def _answers() -> list[tuple[bool, bool, bool]]:
+    return [
+        (
+            highdicom.content.does_iod_have_pixel_data(sop_class),
+            highdicom.pr.content.is_multiframe_image(_image(sop_class)),
+            highdicom.sr.content.is_attribute_in_iod("PixelData", sop_class, ["IconImageSequence"]),
+        )
+        for sop_class in SOP_CLASSES
+    ]
+
+
+def test_answers_are_those_of_the_tables() -> None:
+    expected = _answers()
+    assert expected == [(True, False, True), (True, True, True), (False, False, False)]
     with remembered_lookups():
-        remembered = highdicom.content.does_iod_have_pixel_data
+        assert _answers() == expected
+        assert _answers() == expected
+
+
+def test_tables_are_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    with remembered_lookups():
+        _answers()
+        monkeypatch.setattr(_standard_utils, "get_iod_module_map", None)
+        _answers()
+    with pytest.raises(TypeError):
+        _answers()
+
+
+def test_an_unknown_class_is_an_error_each_time() -> None:
+    with remembered_lookups():
         for _ in range(2):
-            for sop_class in (CTImageStorage, Comprehensive3DSRStorage):
-                assert remembered(sop_class) == does_iod_have_pixel_data(sop_class)
-        assert remembered.cache_info().hits >= 2
+            with pytest.raises(KeyError, match=r"1\.2\.3"):
+                highdicom.content.does_iod_have_pixel_data("1.2.3")
 
 
 def test_nothing_is_changed_afterwards() -> None:
+    before = _standard_utils.is_attribute_in_iod
     with pytest.raises(ValueError, match="stop"), remembered_lookups():
         raise ValueError("stop")
-    assert highdicom.content.does_iod_have_pixel_data is does_iod_have_pixel_data
+    assert _standard_utils.is_attribute_in_iod is before
+    assert highdicom.sr.content.is_attribute_in_iod is before
