@@ -65,6 +65,7 @@ def main() -> None:
         data = LoadNiftid("volume")({"volume": str(path), "source_key": row["patient"]})
         data = pipeline.prepare(data)
         order = data["slice_sampling"].order
+        pooling = pipeline.triage.triage.pooling.at_step(data["slice_sampling"].step_mm)
         for name, engine in engines.items():
             indices = [int(i) for i in data["slice_indices"]]
             evidence = pipeline.inferer(data["slices"], engine, indices)
@@ -74,7 +75,7 @@ def main() -> None:
             powers = np.exp(logits - logits.max(axis=1, keepdims=True))
             probabilities = powers / powers.sum(axis=1, keepdims=True)
             slices[name] += probabilities.argmax(axis=1).tolist()
-            pooled[name].append(pipeline.triage.triage.pooling(probabilities))
+            pooled[name].append(pooling(probabilities))
         sys.stderr.write(".")
         sys.stderr.flush()
     first = next(iter(engines))

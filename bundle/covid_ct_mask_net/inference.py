@@ -38,15 +38,15 @@ class SliceInferer(Inferer):
     mask_threshold : float
         Mask probability from which on a pixel belongs to a lesion; above it, strictly.
     settled : callable, optional
-        Told the evidence so far in reading order; where the sampling allows it, reading ends once this says
-        that the answer cannot change (`VolumeTriage.settled`).
+        Told the evidence so far in reading order, and the sampling; where that allows it, reading ends once
+        this says that the answer cannot change (`VolumeTriage.settled`).
     """
 
     def __init__(
         self,
         batch_size: int,
         mask_threshold: float,
-        settled: Callable[[Sequence[SliceEvidence]], bool] | None = None,
+        settled: Callable[[Sequence[SliceEvidence], SliceSampling], bool] | None = None,
     ) -> None:
         super().__init__()
         if batch_size < 1:
@@ -94,8 +94,7 @@ class SliceInferer(Inferer):
         scale = network.classifier.transform.scale_of(place.full_height, place.full_width)
         indices = [int(index) for index in slice_indices]
         order = _reading_order(indices, sampling)
-        settled = self.settled if sampling is not None and sampling.may_stop else None
-        first_pass = len(order) if sampling is None else sampling.first_pass
+        may_stop = None if sampling is None or not sampling.may_stop else sampling
         read: list[SliceEvidence] = []
         for start in range(0, len(order), self.batch_size):
             places = order[start : start + self.batch_size]
@@ -103,12 +102,20 @@ class SliceInferer(Inferer):
             outputs = _computed(network, batch, [scale] * len(places))
             for at, output in zip(places, outputs, strict=True):
                 read.append(self._evidence(indices[at], output, place, labels))
-                if settled is not None and len(read) >= first_pass and settled(read):
+                if self._ends(read, may_stop):
                     # Computed with the batch, but not read: the answer must not depend on its size.
                     return sorted(read, key=lambda one: one.slice_index)
             if progress is not None:
                 progress(len(places))
         return read if sampling is None else sorted(read, key=lambda one: one.slice_index)
+
+    def _ends(self, read: Sequence[SliceEvidence], sampling: SliceSampling | None) -> bool:
+        return (
+            sampling is not None
+            and self.settled is not None
+            and len(read) >= sampling.first_pass
+            and self.settled(read, sampling)
+        )
 
     def _evidence(
         self, index: int, output: SliceOutput, place: SliceCrop, labels: Mapping[int, LesionClass]

@@ -137,6 +137,11 @@ class SliceSampling:
         """Whether reading may end before all of ``order`` is read."""
         return self.plan.mode is SliceMode.ADAPTIVE
 
+    @property
+    def step_mm(self) -> float:
+        """Millimetres of lung for each slice that may be read."""
+        return self.spacing_mm * len(self.lung_slices) / max(1, len(self.order))
+
     def weights(self, read: Sequence[int]) -> dict[int, int]:
         """Return how many lung slices each read one stands for: those that it is the nearest to.
 

@@ -17,7 +17,7 @@ from covid_ct_mask_net.inference import SliceInferer, crop_masks, prepare_volume
 from covid_ct_mask_net.labels import LesionClass
 from covid_ct_mask_net.networks.slice_model import SliceModel
 from covid_ct_mask_net.slice_crop import SliceCrop
-from covid_ct_mask_net.slice_sampling import SlicePlan
+from covid_ct_mask_net.slice_sampling import SlicePlan, SliceSampling
 
 SLICES = torch.stack(random_slices(*[(70, 90)] * 5))
 INDICES = [3, 4, 5, 8, 9]
@@ -185,7 +185,7 @@ def test_reading_stops_at_the_same_slice_in_any_batch(model: SliceModel, batch_s
     assert sampling.order[: sampling.first_pass] == (4, 8)
     told: list[list[int]] = []
 
-    def settled(read: Sequence[SliceEvidence]) -> bool:
+    def settled(read: Sequence[SliceEvidence], _: SliceSampling) -> bool:
         told.append([one.slice_index for one in read])
         return len(read) == 3
 
@@ -198,7 +198,7 @@ def test_reading_stops_at_the_same_slice_in_any_batch(model: SliceModel, batch_s
 
 
 def test_only_adaptive_reading_stops(model: SliceModel) -> None:
-    inferer = SliceInferer(2, 0.5, settled=lambda _: True)
+    inferer = SliceInferer(2, 0.5, settled=lambda *_: True)
     sampling = SlicePlan.parse("all").sample(INDICES, 5.0)
     assert [one.slice_index for one in inferer(SLICES, model, INDICES, sampling=sampling)] == INDICES
     assert [one.slice_index for one in inferer(SLICES, model, INDICES)] == INDICES

@@ -24,7 +24,7 @@ from covid_ct_mask_net.pipeline import VolumePipeline, load_pipeline
 from covid_ct_mask_net.training.datasets.lesion_slices import lesion_slices
 from covid_ct_mask_net.training.files import write_text
 from covid_ct_mask_net.training.metrics.bootstrap import Interval, classification_intervals
-from covid_ct_mask_net.training.metrics.calibration import brier_score, probabilities, reliability
+from covid_ct_mask_net.training.metrics.calibration import brier_score, reliability
 from covid_ct_mask_net.training.metrics.classification import confusion_matrix
 from covid_ct_mask_net.training.release.cohort_slices import cohort_slices
 from covid_ct_mask_net.training.release.expert_slices import (
@@ -40,6 +40,7 @@ from covid_ct_mask_net.training.release.scans import (
     AssessedScan,
     assess,
     assess_cohort,
+    pooled,
     read_scans,
     write_scans,
 )
@@ -53,24 +54,22 @@ def scan_figures(scans: Sequence[AssessedScan], pipeline: VolumePipeline, seed: 
     """Return what the triage of scans with known class is worth: slices, scans, lesions, calibration."""
     triage = pipeline.triage.triage
     read = [scan for scan in scans if scan.reason is None]
-    pooled = np.stack(
-        [triage.pooling(probabilities(np.array(scan.logits), triage.temperature)) for scan in read]
-    )
+    chances = np.stack([pooled(scan, triage.pooling, triage.temperature) for scan in read])
     true = np.array([scan.scan_class for scan in read], dtype=np.int64)
     names = [scan.name for scan in read]
     slice_logits = np.concatenate([np.array(scan.logits) for scan in read])
     slice_true = np.concatenate([np.array(scan.slice_classes, dtype=np.int64) for scan in read])
     owners = [scan.name for scan in read for _ in scan.logits]
-    diagram = reliability(pooled, true)
+    diagram = reliability(chances, true)
     control = true == SliceClass.CONTROL
     threshold = triage.priority_rules.raised_probability
-    raised = 1 - pooled[:, SliceClass.CONTROL] >= threshold
+    raised = 1 - chances[:, SliceClass.CONTROL] >= threshold
     return {
         "scans": len(scans),
         "assessed": len(read),
         "slices": _class_figures(slice_true, slice_logits.argmax(axis=1), owners, seed),
-        "scan_level": _class_figures(true, pooled.argmax(axis=1), names, seed),
-        "calibration": {"ece": diagram.ece, "brier": brier_score(pooled, true)},
+        "scan_level": _class_figures(true, chances.argmax(axis=1), names, seed),
+        "calibration": {"ece": diagram.ece, "brier": brier_score(chances, true)},
         "raised": {
             "threshold": threshold,
             "sensitivity": float(raised[~control].mean()),
@@ -125,10 +124,10 @@ def real_figures(pipeline: VolumePipeline, folder: Path) -> list[dict[str, Any]]
             )
             row: dict[str, Any] = {"series": scan.name, "slices": len(scan.logits), "reason": scan.reason}
             if scan.reason is None:
-                pooled = triage.pooling(probabilities(np.array(scan.logits), triage.temperature))
+                chances = pooled(scan, triage.pooling, triage.temperature)
                 row |= {
-                    "class": SliceClass(int(pooled.argmax())).label,
-                    "probabilities": [float(p) for p in pooled],
+                    "class": SliceClass(int(chances.argmax())).label,
+                    "probabilities": [float(p) for p in chances],
                     "lesion_percent": scan.percent,
                 }
             rows.append(row)

@@ -23,10 +23,10 @@ from covid_ct_mask_net.errors import UsageError
 from covid_ct_mask_net.labels import SliceClass
 from covid_ct_mask_net.pipeline import load_pipeline
 from covid_ct_mask_net.training.files import write_text
-from covid_ct_mask_net.training.metrics.calibration import probabilities
 from covid_ct_mask_net.training.release.scans import (
     AssessedScan,
     assess_cohort,
+    pooled,
     read_scans,
     write_scans,
 )
@@ -36,7 +36,7 @@ SENSITIVITY = 0.95
 _CANDIDATES: tuple[tuple[str, dict[str, Any]], ...] = (
     ("mean", {}),
     # Capped, so that reading may stop early.
-    *(("capped_top_k_mean", {"k": k, "ceiling": 0.9}) for k in (2, 4, 8, 12, 16, 20, 24, 32)),
+    *(("capped_extent_mean", {"extent_mm": mm, "ceiling": 0.9}) for mm in (10, 20, 30, 40, 60, 80, 100, 120)),
     ("noisy_or", {}),
     ("share_positive", {}),
 )
@@ -76,12 +76,12 @@ class FittedRule:
     scans: int
 
 
-def pooled(
+def pooled_all(
     scans: Sequence[AssessedScan], pooling: str, settings: dict[str, Any], temperature: float
 ) -> NDArray[np.float64]:
     """Return the class probabilities (scans, 3) under a rule."""
     rule = pooling_rule(pooling, settings)
-    return np.stack([rule(probabilities(np.array(scan.logits), temperature)) for scan in scans])
+    return np.stack([pooled(scan, rule, temperature) for scan in scans])
 
 
 def fit_rule(scans: Sequence[AssessedScan], sensitivity: float = SENSITIVITY) -> FittedRule:
@@ -114,7 +114,7 @@ def fit_rule(scans: Sequence[AssessedScan], sensitivity: float = SENSITIVITY) ->
     if best is None:
         raise UsageError("SCANS", "There is no rule to try.")
     merit, pooling, settings, temperature = best
-    disease = 1 - pooled(used, pooling, settings, temperature)[:, SliceClass.CONTROL]
+    disease = 1 - pooled_all(used, pooling, settings, temperature)[:, SliceClass.CONTROL]
     threshold = threshold_for(disease[diseased], sensitivity)
     return FittedRule(
         pooling=pooling,
@@ -148,7 +148,7 @@ def _score(
     settings: dict[str, Any],
     temperature: float,
 ) -> tuple[float, float, float]:
-    chances = pooled(scans, pooling, settings, temperature)
+    chances = pooled_all(scans, pooling, settings, temperature)
     right = np.clip(chances[np.arange(len(true)), true], _FLOOR, 1)
     return float(-np.log(right).mean()), float((chances.argmax(axis=1) == true).mean()), temperature
 

@@ -16,11 +16,14 @@ from numpy.typing import NDArray
 
 from covid_ct_mask_net.declining import SLICE_SAMPLING, declined
 from covid_ct_mask_net.errors import RefusedInputError
+from covid_ct_mask_net.geometry import voxel_spacing
 from covid_ct_mask_net.labels import LesionClass, SliceClass
 from covid_ct_mask_net.pipeline import VolumePipeline
 from covid_ct_mask_net.postprocessing import canonical_grid
 from covid_ct_mask_net.training.files import write_text
+from covid_ct_mask_net.training.metrics.calibration import probabilities
 from covid_ct_mask_net.transforms.orientation import to_source
+from covid_ct_mask_net.triage.pooling import PoolingRule
 
 ANY = "lesion"
 _NAMES = {LesionClass.GROUND_GLASS_OPACITY: "ggo", LesionClass.CONSOLIDATION: "consolidation"}
@@ -63,6 +66,8 @@ class AssessedScan:
         By ``lesion`` (both classes together), ``ggo`` and ``consolidation``; empty without truth.
     reason
         Code of the reason why the scan was not assessed; the rest is empty then.
+    step_mm
+        Millimetres of lung for each slice.
     """
 
     name: str
@@ -72,6 +77,7 @@ class AssessedScan:
     percent: float = 0.0
     overlaps: dict[str, Overlap] | None = None
     reason: str | None = None
+    step_mm: float = 1.0
 
 
 def assess(
@@ -125,6 +131,7 @@ def assess(
         slice_classes,
         float(outcome.involvement.total.percent),
         overlaps,
+        step_mm=float(voxel_spacing(grid.affine)[2]) if sampling is None else sampling.step_mm,
     )
 
 
@@ -168,6 +175,11 @@ def assess_cohort(
         )
         if progress is not None:
             progress(row["patient"])
+
+
+def pooled(scan: AssessedScan, rule: PoolingRule, temperature: float) -> NDArray[np.float64]:
+    """Return the class probabilities (3,) of an assessed scan under a rule."""
+    return rule.at_step(scan.step_mm)(probabilities(np.array(scan.logits), temperature))
 
 
 def write_scans(path: Path, scans: Iterable[AssessedScan]) -> None:

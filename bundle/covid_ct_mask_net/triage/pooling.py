@@ -35,6 +35,11 @@ class PoolingRule(ABC):
         del slices
         return False
 
+    def at_step(self, step_mm: float) -> PoolingRule:
+        """Return the rule for slices of which one in each ``step_mm`` millimetres may be read."""
+        del step_mm
+        return self
+
 
 class Mean(PoolingRule):
     """Mean over all slices: p_c = sum_i p_ic / n."""
@@ -123,6 +128,45 @@ class CappedTopKMean(TopKMean):
         return bool(sure >= self.k)
 
 
+class CappedExtentMean(CappedTopKMean):
+    """`CappedTopKMean` of as many slices as lie in so many millimetres of lung.
+
+    What one millimetre of disease weighs then depends neither on the distance of slices nor on how many of
+    them are read: a fixed number of slices is a fingertip of a thin scan and half a lung of a thick one.
+
+    Parameters
+    ----------
+    extent_mm : float
+        Extent along the table axis; at least one slice is taken.
+    ceiling : float
+        1 - P(Control) from which on slices count alike.
+    step_mm : float
+        Distance between the slices that may be read; `VolumeTriage` sets that of each volume.
+    """
+
+    def __init__(self, extent_mm: float, ceiling: float = 0.9, step_mm: float = 1.0) -> None:
+        if not (extent_mm > 0.0 and step_mm > 0.0):
+            raise UsageError(
+                "SETTING",
+                f"extent_mm is {extent_mm:g} and step_mm {step_mm:g}, but both must be above 0.",
+            )
+        super().__init__(max(1, round(extent_mm / step_mm)), ceiling)
+        self.extent_mm = extent_mm
+        self.step_mm = step_mm
+
+    def at_step(self, step_mm: float) -> CappedExtentMean:
+        """See `PoolingRule`."""
+        return CappedExtentMean(self.extent_mm, self.ceiling, step_mm)
+
+    def describe(self) -> str:
+        """See the class."""
+        return (
+            f"mean of the class probabilities of the {self.extent_mm:g} mm of lung least like Control "
+            f"({self.k} slices, {self.step_mm:.3g} mm apart); slices with a probability of disease from "
+            f"{self.ceiling:g} on count alike, those read first are taken"
+        )
+
+
 class NoisyOr(PoolingRule):
     """Disease unless every slice says Control: P(Control) = prod_i p_i,Control; the rest by mean share.
 
@@ -160,6 +204,7 @@ _RULES = {
     "mean": Mean,
     "top_k_mean": TopKMean,
     "capped_top_k_mean": CappedTopKMean,
+    "capped_extent_mean": CappedExtentMean,
     "max": Max,
     "noisy_or": NoisyOr,
     "share_positive": SharePositive,

@@ -125,7 +125,9 @@ class VolumeTriage:
         evidence = sorted(evidence, key=lambda e: e.slice_index)
         probabilities = _softmax(np.array([e.logits for e in evidence]) / self.temperature)
         read = [e.slice_index for e in evidence]
-        pooled = self._pool(probabilities[_reading_order(read, sampling)])
+        step_mm = float(voxel_spacing(grid.affine)[2]) if sampling is None else sampling.step_mm
+        pooling = self.pooling.at_step(step_mm)
+        pooled = self._pool(pooling, probabilities[_reading_order(read, sampling)])
         weights = slice_weights(sampling, read)
         linked = link(
             accepted_instances(evidence, lungs, grid, self.lesion_rules), grid, self.lesion_rules, weights,
@@ -141,7 +143,7 @@ class VolumeTriage:
             predicted_class=predicted,
             probabilities=pooled,
             priority=priority,
-            pooling_rule=self.pooling.describe(),
+            pooling_rule=pooling.describe(),
             priority_rule=rule,
             assessed_slices=len(evidence),
             positive_slices=int((probabilities.argmax(axis=1) != SliceClass.CONTROL).sum()),
@@ -157,7 +159,7 @@ class VolumeTriage:
             sampling=None if sampling is None else sampling.report(read),
         )
 
-    def settled(self, evidence: Sequence[SliceEvidence]) -> bool:
+    def settled(self, evidence: Sequence[SliceEvidence], sampling: SliceSampling) -> bool:
         """Tell whether slices read after these can change neither class, probabilities nor priority.
 
         That is so where the pooling rule is settled and its answer alone makes the study urgent, whatever the
@@ -167,17 +169,20 @@ class VolumeTriage:
         ----------
         evidence : sequence of SliceEvidence
             In reading order.
+        sampling : SliceSampling
+            Which slices may be read.
         """
+        pooling = self.pooling.at_step(sampling.step_mm)
         probabilities = _softmax(np.array([e.logits for e in evidence]) / self.temperature)
-        if not (np.isfinite(probabilities).all() and self.pooling.settled(probabilities)):
+        if not (np.isfinite(probabilities).all() and pooling.settled(probabilities)):
             return False
-        disease = 1.0 - float(self.pooling(probabilities)[SliceClass.CONTROL])
+        disease = 1.0 - float(pooling(probabilities)[SliceClass.CONTROL])
         return disease >= self.priority_rules.urgent_probability
 
-    def _pool(self, probabilities: NDArray[np.float64]) -> tuple[float, float, float]:
+    def _pool(self, pooling: PoolingRule, probabilities: NDArray[np.float64]) -> tuple[float, float, float]:
         if not np.isfinite(probabilities).all():
             raise NotAssessableError("MODEL_NON_FINITE", "The network gave no number for some slice.")
-        control, pneumonia, covid = (float(p) for p in self.pooling(probabilities))
+        control, pneumonia, covid = (float(p) for p in pooling(probabilities))
         confidence = max(control, pneumonia, covid)
         if confidence < self.min_confidence:
             raise NotAssessableError(

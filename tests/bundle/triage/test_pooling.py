@@ -7,6 +7,7 @@ import pytest
 
 from covid_ct_mask_net.errors import UsageError
 from covid_ct_mask_net.triage.pooling import (
+    CappedExtentMean,
     CappedTopKMean,
     Max,
     Mean,
@@ -113,7 +114,7 @@ def test_rules_by_name() -> None:
     ):
         assert type(pooling_rule(name)) is kind
     with pytest.raises(
-        UsageError, match="choose mean, top_k_mean, capped_top_k_mean, max, noisy_or, share_positive"
+        UsageError, match="choose mean, top_k_mean, capped_top_k_mean, capped_extent_mean, max, "
     ):
         pooling_rule("median")
     with pytest.raises(UsageError, match="does not take"):
@@ -167,3 +168,14 @@ def test_a_ceiling_lies_between_the_bounds() -> None:
         with pytest.raises(UsageError, match="ceiling"):
             CappedTopKMean(8, ceiling)
     assert "from 0.9 on count alike" in CappedTopKMean(8).describe()
+
+
+def test_an_extent_becomes_slices_at_the_distance_of_a_volume() -> None:
+    rule = CappedExtentMean(40.0)
+    assert [rule.at_step(step).k for step in (1.0, 2.5, 10.0, 100.0)] == [40, 16, 4, 1]
+    slices = _random(60, 3)
+    assert np.array_equal(rule.at_step(5.0)(slices), CappedTopKMean(8)(slices))
+    assert Mean().at_step(5.0)(slices) == pytest.approx(Mean()(slices))
+    for wrong in ((0.0, 1.0), (-1.0, 1.0), (float("nan"), 1.0), (10.0, 0.0)):
+        with pytest.raises(UsageError, match="above 0"):
+            CappedExtentMean(wrong[0], step_mm=wrong[1])

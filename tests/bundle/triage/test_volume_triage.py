@@ -15,7 +15,7 @@ from covid_ct_mask_net.labels import Side, SliceClass, Zone
 from covid_ct_mask_net.results import ModelReport, Priority
 from covid_ct_mask_net.slice_sampling import SlicePlan
 from covid_ct_mask_net.triage.lesions import LesionRules
-from covid_ct_mask_net.triage.pooling import CappedTopKMean, Max, Mean
+from covid_ct_mask_net.triage.pooling import CappedExtentMean, CappedTopKMean, Max, Mean
 from covid_ct_mask_net.triage.priority import PriorityRules
 from covid_ct_mask_net.triage.volume_triage import TriageOutcome, VolumeTriage
 
@@ -185,7 +185,7 @@ def _random_evidence(seed: int, sick: float) -> list[SliceEvidence]:
 
 @pytest.mark.parametrize("sick", [0.0, 0.3, 0.6, 1.0])
 def test_adaptive_reading_gives_the_class_probabilities_and_priority_of_all(sick: float) -> None:
-    triage = VolumeTriage(CappedTopKMean(2, 0.9))
+    triage = VolumeTriage(CappedExtentMean(10.0, 0.9))
     stopped = 0
     for seed in range(40):
         by_slice = {one.slice_index: one for one in _random_evidence(seed, sick)}
@@ -193,7 +193,8 @@ def test_adaptive_reading_gives_the_class_probabilities_and_priority_of_all(sick
         adaptive = SlicePlan.parse("adaptive").sample(sorted(by_slice), 5.0)
         reading = [by_slice[index] for index in adaptive.order]
         read = next(
-            (reading[:n] for n in range(adaptive.first_pass, 11) if triage.settled(reading[:n])), reading
+            (reading[:n] for n in range(adaptive.first_pass, 11) if triage.settled(reading[:n], adaptive)),
+            reading,
         )
         stopped += len(read) < len(reading)
         whole = _triage(reading, triage, sampling=everything)
@@ -207,12 +208,17 @@ def test_adaptive_reading_gives_the_class_probabilities_and_priority_of_all(sick
 
 def test_a_rule_that_is_settled_below_urgent_does_not_stop() -> None:
     slices = [evidence(k, logits=(0.0, 0.0, 1.5)) for k in (1, 2, 3)]
-    assert VolumeTriage(CappedTopKMean(2, 0.5), priority_rules=PriorityRules(urgent_probability=0.5)).settled(
-        slices
-    )
-    assert not VolumeTriage(CappedTopKMean(2, 0.5)).settled(slices), "lesions elsewhere could make it urgent"
+    sampling = SlicePlan.parse("adaptive").sample(range(10), 5.0)
+    rules = PriorityRules(urgent_probability=0.5)
+    assert VolumeTriage(CappedTopKMean(2, 0.5), priority_rules=rules).settled(slices, sampling)
+    assert VolumeTriage(CappedExtentMean(15.0, 0.5), priority_rules=rules).settled(slices, sampling)
+    assert not VolumeTriage(CappedExtentMean(20.0, 0.5), priority_rules=rules).settled(slices, sampling)
+    unsure = VolumeTriage(CappedTopKMean(2, 0.5))
+    assert not unsure.settled(slices, sampling), "lesions elsewhere could make it urgent"
     broken = [evidence(1, logits=(np.nan, 0.0, 0.0)), *slices]
-    assert not VolumeTriage(CappedTopKMean(2, 0.5), priority_rules=PriorityRules(0.5)).settled(broken)
+    assert not VolumeTriage(CappedTopKMean(2, 0.5), priority_rules=PriorityRules(0.5)).settled(
+        broken, sampling
+    )
 
 
 def test_volumes_are_estimated_from_the_slices_read() -> None:
@@ -228,3 +234,15 @@ def test_volumes_are_estimated_from_the_slices_read() -> None:
     assert np.flatnonzero(some.label_map.any(axis=(0, 1))).tolist() == [0, 3, 6], "drawn where it was seen"
     assert some.sampling is not None
     assert "estimates" in some.sampling.sentence
+
+
+def test_what_a_millimetre_weighs_does_not_depend_on_how_many_slices_are_read() -> None:
+    sick = range(4, 7)
+    by_slice = [evidence(k, logits=(0.0, 0.0, 6.0) if k in sick else (6.0, 0.0, 0.0)) for k in range(12)]
+    triage = VolumeTriage(CappedExtentMean(3.0))
+    for setting in ("all", "every=2"):
+        sampling = SlicePlan.parse(setting).sample(range(12), 1.0)
+        read = [by_slice[index] for index in sampling.order]
+        grid_of = _triage(read, triage, sampling=sampling)
+        assert grid_of.triage.predicted_class is SliceClass.COVID_19, setting
+    assert "3 mm of lung least like Control (2 slices, 2 mm apart)" in grid_of.triage.pooling_rule
