@@ -1,18 +1,19 @@
-"""Train the shipped classifier on the trained detector's trunk: the box head and S, the rest frozen.
+"""Train the shipped classifier on the trained detector's trunk: the box head and S, then S alone.
 
     python -m covid_ct_mask_net.training.release.classifier --detector FILE --chests DIR --output FILE
 
 The rows that S reads are a score and an encoded box; which lesion class a row is of, they do not say. In the
 paper's mode S the head must guess it from the deltas. Here the box head learns along with S, from the image
 loss alone (the paper's "full" mode trains all), so that deltas may carry what S needs. Backbone, FPN and RPN
-stay those of the detector: at inference they run once for both networks.
+stay those of the detector: at inference they run once for both networks. Then S is trained alone, as in
+mode S, on the rows of many more slices by several engines (`mixed_rows`).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
+from tqdm import tqdm
 
 from covid_ct_mask_net.checkpoints import load_segmentation, save_checkpoint
 from covid_ct_mask_net.labels import SliceClass
@@ -28,16 +30,14 @@ from covid_ct_mask_net.networks.detector import LesionDetector
 from covid_ct_mask_net.networks.regions import Regions, box_outputs, compute_regions
 from covid_ct_mask_net.networks.settings import light_classifier_settings
 from covid_ct_mask_net.training.release.chests import load_grounds
+from covid_ct_mask_net.training.release.class_slices import Draws, class_slices
 from covid_ct_mask_net.training.release.cohort_slices import cohort_slices
 from covid_ct_mask_net.training.release.detector import CARD
+from covid_ct_mask_net.training.release.mixed_rows import HeadPlan, mixed_engines, mixed_rows, train_head
 from covid_ct_mask_net.training.release.scores import best_threshold, move_scores
-from covid_ct_mask_net.training.synthesis.disease import draw_lesions
-from covid_ct_mask_net.training.synthesis.slice_supply import Ground, plant_slab
 
 SHIPPED_CLASSIFIER = light_classifier_settings()
-_LEAST_LESION_MM2 = 30.0
-_WINDOW = (-600.0, 1500.0)
-_SLAB = 12
+_SEED_OF_ROWS = 20201110
 
 
 @dataclass(frozen=True)
@@ -46,18 +46,14 @@ class Plan:
 
     Attributes
     ----------
-    draws, slices
-        Patients drawn, classes in turn, and slices taken of each.
     epochs, batch
         Passes over the kept features, and slices a step.
     rate
         Learning rate of S; that of the box head is a tenth.
     seed
-        Of patients, weights and order.
+        Of weights and order.
     """
 
-    draws: int = 250
-    slices: int = 4
     epochs: int = 5
     batch: int = 8
     rate: float = 5e-4
@@ -81,37 +77,8 @@ def initial_classifier(detector: LesionDetector, seed: int) -> CovidCTMaskNet:
     return classifier
 
 
-def draw_slices(grounds: Sequence[Ground], plan: Plan) -> Iterator[tuple[Tensor, int]]:
-    """Yield whole slices (1, H, W) in [0, 1] with the class that each shows.
-
-    Slices of diseased patients that show no lesion are Control; half of a patient's slices show one.
-    """
-    rng = np.random.default_rng(plan.seed)
-    for number in range(plan.draws):
-        slice_class = SliceClass(number % len(SliceClass))
-        ground = grounds[int(rng.integers(len(grounds)))]
-        lesions = draw_lesions(slice_class, ground.map, rng)
-        slab = plant_slab(ground, lesions, _SLAB, rng)
-        planes = slab.labels[slab.usable]
-        area = np.count_nonzero(planes, axis=(1, 2)) * slab.grid.spacing[1] * slab.grid.spacing[2]
-        shows = rng.permutation(slab.usable[area >= _LEAST_LESION_MM2])
-        clear = rng.permutation(slab.usable[area == 0])
-        diseased = 0 if slice_class is SliceClass.CONTROL else (3 * plan.slices) // 4
-        chosen = np.array(
-            [*shows[:diseased], *clear[: plan.slices - min(diseased, len(shows))]], dtype=np.int64
-        )
-        if not len(chosen):
-            continue
-        hu = slab.shown(chosen, rng)
-        low = _WINDOW[0] - _WINDOW[1] / 2
-        images = torch.from_numpy(np.clip((hu - low) / _WINDOW[1], 0, 1).astype(np.float32))
-        for index, image in zip(chosen, images, strict=True):
-            shown = image[None].flip(-1) if rng.random() < 0.5 else image[None]
-            yield shown.contiguous(), int(slice_class) if index in shows else int(SliceClass.CONTROL)
-
-
 @torch.no_grad()
-def keep_features(classifier: CovidCTMaskNet, slices: Iterator[tuple[Tensor, int]]) -> list[Kept]:
+def keep_features(classifier: CovidCTMaskNet, slices: Iterable[tuple[Tensor, int]]) -> list[Kept]:
     """Run the frozen part once over all slices."""
     classifier.eval()
     return [Kept(compute_regions(classifier, [image]), slice_class) for image, slice_class in slices]
@@ -178,11 +145,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--real", type=Path, help="folder that holds the series named in chests.REAL_SLICES")
     parser.add_argument("--cohort", type=Path, help="validation scans; scores are set on them first")
     parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--draws", type=int, default=Plan.draws)
+    parser.add_argument("--draws", type=int, default=Draws.patients, help="patients for the box head and S")
     parser.add_argument("--epochs", type=int, default=Plan.epochs)
+    parser.add_argument("--row-draws", type=int, default=900, help="patients for S alone; 0 leaves that out")
+    parser.add_argument("--row-epochs", type=int, default=HeadPlan.epochs)
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    plan = Plan(draws=options.draws, epochs=options.epochs)
+    plan = Plan(epochs=options.epochs)
     detector = load_segmentation(options.detector)
     log = options.output.with_suffix(".jsonl")
     if options.cohort is not None:
@@ -192,8 +161,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
             file.write(json.dumps({"score_that_became_half": threshold}) + "\n")
     classifier = initial_classifier(detector, plan.seed)
     grounds = list(load_grounds(options.chests, options.real))
-    kept = keep_features(classifier, draw_slices(grounds, plan))
+    kept = keep_features(classifier, tqdm(class_slices(grounds, Draws(options.draws)), unit="slice"))
     train_classifier(classifier, kept, plan, log)
+    if options.row_draws:
+        draws = Draws(options.row_draws, seed=_SEED_OF_ROWS)
+        rows = mixed_rows(mixed_engines(detector, classifier), class_slices(grounds, draws))
+        train_head(classifier, rows, HeadPlan(epochs=options.row_epochs), log)
     save_checkpoint(options.output, CARD, detector, classifier)
 
 

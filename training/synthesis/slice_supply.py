@@ -83,8 +83,8 @@ class SupplySettings:
         Of slices shown whole; the others are cropped about the lungs.
     margin_mm
         Largest distance of a crop from the lungs.
-    level, width
-        Ranges of the window.
+    level, width, gamma
+        Ranges of the window, and the largest logarithm of its exponent.
     haze_share, haze
         Of draws in which all of the lungs are denser (expiration), and the largest share of air lost so.
     turn, stretch
@@ -108,6 +108,7 @@ class SupplySettings:
     margin_mm: float = 20.0
     level: tuple[float, float] = (-740.0, -430.0)
     width: tuple[float, float] = (1000.0, 1950.0)
+    gamma: float = 0.35
     haze_share: float = 0.4
     haze: float = 0.14
     turn: float = 0.15
@@ -139,12 +140,16 @@ def sample_of(image: NDArray[np.float32], labels: Labels, minimum_area: int) -> 
 def draw_slices(grounds: Sequence[Ground], settings: SupplySettings, seed: int) -> Iterator[Drawn]:
     """Yield slices float32 (H, W) in [0, 1] with lesion labels uint8 (H, W), without end."""
     rng = np.random.default_rng(seed)
+    while True:
+        yield from _draw(choose_ground(grounds, settings.real_share, rng), settings, rng)
+
+
+def choose_ground(grounds: Sequence[Ground], real_share: float, rng: np.random.Generator) -> Ground:
+    """Return one of the chests: a real one with this probability, if there are any."""
     real = [ground for ground in grounds if ground.real]
     phantoms = [ground for ground in grounds if not ground.real]
-    while True:
-        from_real = bool(real) and (not phantoms or rng.random() < settings.real_share)
-        pool = real if from_real else phantoms
-        yield from _draw(pool[int(rng.integers(len(pool)))], settings, rng)
+    pool = real if real and (not phantoms or rng.random() < real_share) else phantoms
+    return pool[int(rng.integers(len(pool)))]
 
 
 def _draw(ground: Ground, settings: SupplySettings, rng: np.random.Generator) -> Iterator[Drawn]:
@@ -162,7 +167,7 @@ def _draw(ground: Ground, settings: SupplySettings, rng: np.random.Generator) ->
     hu = slab.shown(chosen, rng)
     for plane, labels, lungs in zip(hu, slab.labels[chosen], slab.lungs[chosen], strict=True):
         for _ in range(settings.views):
-            yield _changed(plane, labels, lungs, slab.grid, settings, rng)
+            yield changed_slice(plane, labels, lungs, slab.grid, settings, rng)
 
 
 @dataclass(frozen=True, eq=False)
@@ -238,7 +243,7 @@ def _choose(
     return np.array(chosen, dtype=np.int64)
 
 
-def _changed(
+def changed_slice(
     plane: Volume,
     labels: Labels,
     lungs: Labels,
@@ -246,14 +251,29 @@ def _changed(
     settings: SupplySettings,
     rng: np.random.Generator,
 ) -> Drawn:
-    """Return a slice cropped, turned, resampled, mirrored, windowed, blurred and made noisy at random."""
+    """Return a slice cropped, turned, resampled, mirrored, windowed, blurred and made noisy at random.
+
+    Parameters
+    ----------
+    plane, labels, lungs : [Y, X]
+        HU, lesion labels and lungs.
+    grid : Grid
+        Of the slab that it is from.
+    settings : SupplySettings
+    rng : Generator
+
+    Returns
+    -------
+    image, labels : [Y, X]
+        In [0, 1], and the lesions in it.
+    """
     rows, columns = _box(lungs, grid, settings, rng)
     pixel = float(np.exp(rng.uniform(*np.log(settings.pixel_mm))))
     image, mask = _resampled(plane, labels, (rows, columns), pixel / grid.spacing[1], settings, rng)
     if rng.random() < 0.5:
         image, mask = image[:, ::-1], mask[:, ::-1]
     level, width = rng.uniform(*settings.level), rng.uniform(*settings.width)
-    shown = ((image - level) / width + 0.5).clip(0, 1) ** np.exp(rng.uniform(-0.35, 0.35))
+    shown = ((image - level) / width + 0.5).clip(0, 1) ** np.exp(rng.uniform(-settings.gamma, settings.gamma))
     if rng.random() < 0.3:
         shown = ndimage.gaussian_filter(shown, rng.uniform(0.3, 1.2))
     if rng.random() < 0.3:
