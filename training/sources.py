@@ -12,6 +12,7 @@ from monai.transforms import Compose
 from covid_ct_mask_net.errors import RefusedInputError, UsageError
 from covid_ct_mask_net.labels import MaskType
 from covid_ct_mask_net.training.augmentation import slice_augmentation
+from covid_ct_mask_net.training.datasets.classified_volumes import TABLE, classified_volumes
 from covid_ct_mask_net.training.datasets.cncb import cncb_segmentation
 from covid_ct_mask_net.training.datasets.covidx import covidx_slices
 from covid_ct_mask_net.training.datasets.ictcf import ictcf_slices
@@ -65,11 +66,11 @@ def classified_slices(
     ----------
     layout : str
         ``covidx``: one folder of images, names with class (COVIDx-CT v1 and the original's); ``ictcf``: one
-        folder a class.
+        folder a class; ``volumes``: a folder ``images/`` of NIfTI volumes and a table of their slices.
     root : path
-        Folder of the images; for ``ictcf`` the one with the class folders.
+        Folder of the images; for ``ictcf`` the one with the class folders, for ``volumes`` the one above.
     listed : path, optional
-        List of names; without one, all images.
+        List of names; without one, all images. For ``volumes`` the table, ``slices.csv`` if not given.
     **options
         Passed on to the reader of the layout.
 
@@ -81,8 +82,9 @@ def classified_slices(
     readers: dict[str, _Reader] = {
         "covidx": lambda top, names, more: covidx_slices(top, names, **more),
         "ictcf": lambda top, names, more: ictcf_slices(top, names, **more),
+        "volumes": lambda top, names, more: classified_volumes(top / "images", names or top / TABLE, **more),
     }
-    return _read(readers, layout, Path(root), listed, options, lists=("covidx", "ictcf"))
+    return _read(readers, layout, Path(root), listed, options, lists=("covidx", "ictcf", "volumes"))
 
 
 def hold_out(
