@@ -18,6 +18,7 @@ from covid_ct_mask_net.app.geometry import GeometryRules, StackGeometry
 from covid_ct_mask_net.app.intake import Series, Study
 from covid_ct_mask_net.app.kernels import is_sharp
 from covid_ct_mask_net.app.limits import Limits
+from covid_ct_mask_net.app.series_rules import Action, SeriesRule
 from covid_ct_mask_net.app.stacks import Stack, stacks_of
 from covid_ct_mask_net.errors import CovidCTMaskNetError, NotAssessableError, RefusedInputError
 from covid_ct_mask_net.results import Reason, SeriesReport
@@ -49,6 +50,8 @@ class SelectionRules:
         (Negative) for each warning of the geometry and for duplicates.
     geometry
         Tolerances of the geometry verdict.
+    series_rules
+        Of the site: what it prefers, avoids, excludes or requires.
     """
 
     derived: bool = False
@@ -60,6 +63,7 @@ class SelectionRules:
     elsewhere_points: float = -20.0
     defect_points: float = -10.0
     geometry: GeometryRules = field(default_factory=GeometryRules)
+    series_rules: tuple[SeriesRule, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,15 +151,38 @@ def _judge(stack: Stack, rules: SelectionRules, limits: Limits) -> Candidate | C
         return NotAssessableError(stack.refusal.code, stack.refusal.sentence)
     try:
         frames = frames_of(stack.series)
+        images = [frame.header for frame in frames]
+        _check_rules(images, rules.series_rules)
         _check_count(len(frames), limits)
-        grid = geometry.assess([frame.header for frame in frames], rules.geometry)
+        grid = geometry.assess(images, rules.geometry)
         for frame in frames:
             pixels.calibration(frame.header)
     except (NotAssessableError, RefusedInputError) as error:
         return error
-    parts = _parts(frames[0].header, grid, rules)
+    parts = [*_parts(images[0], grid, rules), *_points_of_rules(images, rules.series_rules)]
     reasons = (*stack.notes, *grid.report.warnings, *(reason for _, reason in parts))
     return Candidate(stack.series, round(sum(points for points, _ in parts), 3), reasons)
+
+
+def _check_rules(images: Sequence[Dataset], rules: Sequence[SeriesRule]) -> None:
+    """Raise if a rule of the site excludes a series, or requires what it does not have."""
+    for rule in rules:
+        if rule.action is Action.EXCLUDE and rule.holds(images):
+            raise NotAssessableError(
+                "EXCLUDED_BY_RULE", f"The rule {rule.name} of the site excludes the series."
+            )
+        if rule.action is Action.REQUIRE and not rule.holds(images):
+            raise NotAssessableError(
+                "REQUIRED_BY_RULE", f"The series is not what the rule {rule.name} of the site requires."
+            )
+
+
+def _points_of_rules(images: Sequence[Dataset], rules: Sequence[SeriesRule]) -> list[tuple[float, Reason]]:
+    return [
+        (rule.points, Reason("SERIES_RULE", f"{rule.points:+.1f}: rule {rule.name} of the site."))
+        for rule in rules
+        if rule.action in (Action.PREFER, Action.AVOID) and rule.holds(images)
+    ]
 
 
 def _check_count(count: int, limits: Limits) -> None:

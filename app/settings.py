@@ -19,6 +19,7 @@ from covid_ct_mask_net.app.geometry import GeometryRules
 from covid_ct_mask_net.app.limits import Limits
 from covid_ct_mask_net.app.series_selection import SelectionRules
 from covid_ct_mask_net.app.study_gates import StudyGates
+from covid_ct_mask_net.app.yaml_files import read_mapping
 from covid_ct_mask_net.errors import UsageError
 
 # Pairs of keys of one section whose values must not fall.
@@ -34,8 +35,6 @@ _RISING = {
 # Points of the score may be negative, nothing else.
 _SIGNED = ("selection.elsewhere_points", "selection.defect_points")
 _WORDS = {bool: "true or false", int: "a whole number", float: "a number"}
-# Settings are a page of text; anything longer is something else.
-_FILE_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class AppSettings:
     geometry: GeometryRules = field(default_factory=GeometryRules)
 
     @classmethod
-    def read(cls, path: Path | None, values: Sequence[str] = ()) -> Self:
+    def read(cls, path: Path | None, values: Sequence[str] = (), series_rules: Path | None = None) -> Self:
         """Return the settings of a file, changed by single values.
 
         Parameters
@@ -57,11 +56,13 @@ class AppSettings:
             YAML file: sections with keys.
         values : sequence of str
             ``section.key=value``, as on the command line; they win over the file.
+        series_rules : Path, optional
+            YAML file of rules for the choice of the series.
 
         Raises
         ------
         UsageError
-            ``SETTINGS_UNREADABLE`` or ``SETTING``, with what is allowed.
+            ``SETTINGS_UNREADABLE``, ``SETTING`` or ``SERIES_RULES``, with what is allowed.
         """
         sections = {} if path is None else _read_file(path)
         for value in values:
@@ -72,7 +73,14 @@ class AppSettings:
             changes = sections.setdefault(section, {})
             if isinstance(changes, dict):
                 changes[key] = _scalar(text)
-        return cls.of(sections)
+        settings = cls.of(sections)
+        if series_rules is None:
+            return settings
+        # Schema and patterns take a moment to load, and few runs have rules.
+        from covid_ct_mask_net.app.series_rules_file import read_series_rules
+
+        rules = dataclasses.replace(settings.selection, series_rules=read_series_rules(series_rules))
+        return dataclasses.replace(settings, selection=rules)
 
     @classmethod
     def of(cls, sections: Mapping[str, Any]) -> Self:
@@ -144,23 +152,9 @@ def _checked(name: str, value: Any, default: bool | int | float) -> bool | int |
 
 
 def _read_file(path: Path) -> dict[str, Any]:
-    try:
-        with path.open("rb") as file:
-            text = file.read(_FILE_BYTES + 1)
-        content = yaml.safe_load(text.decode("utf-8")) if len(text) <= _FILE_BYTES else "too long"
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
-        raise UsageError(
-            "SETTINGS_UNREADABLE",
-            f"The settings file {str(path)!r} cannot be read as YAML ({type(error).__name__}).",
-        ) from error
-    if content is None:
-        return {}
-    if not isinstance(content, dict):
-        names = ", ".join(part.name for part in dataclasses.fields(AppSettings))
-        raise UsageError(
-            "SETTINGS_UNREADABLE", f"The settings file {str(path)!r} must hold sections: {names}."
-        )
-    return {str(section): dict(c) if isinstance(c, dict) else c for section, c in content.items()}
+    names = ", ".join(part.name for part in dataclasses.fields(AppSettings))
+    content = read_mapping(path, "settings file", "SETTINGS_UNREADABLE", f"sections: {names}")
+    return {section: dict(c) if isinstance(c, dict) else c for section, c in content.items()}
 
 
 def _scalar(text: str) -> Any:

@@ -104,6 +104,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="read images compressed with loss too; the results then carry a warning",
     )
     group.add_argument(
+        "--series-rules",
+        type=Path,
+        metavar="FILE",
+        help="YAML file of rules for the choice of the series: prefer, avoid, exclude or require series by "
+        "their attributes",
+    )
+    group.add_argument(
         "--list-settings", action=ListSettings, help="print all settings with their values, and end"
     )
     group.add_argument(
@@ -155,7 +162,7 @@ def run(arguments: argparse.Namespace) -> ExitCode:
 
     settle_process()
     withheld = configure_logs(LogStyle(arguments.log), debug=arguments.debug)
-    settings = AppSettings.read(arguments.settings, arguments.set)
+    settings = AppSettings.read(arguments.settings, arguments.set, arguments.series_rules)
     reports = ReportSettings(
         sr_class=SRClass(arguments.sr_class),
         segmentation=not arguments.no_seg,

@@ -26,8 +26,10 @@ from covid_ct_mask_net.app.settings import AppSettings
 from covid_ct_mask_net.errors import ExitCode, UntrustedModelError
 from covid_ct_mask_net.pipeline import load_pipeline
 
-# Path of a settings file (docs/settings.md): a MONAI Deploy application has no options of its own.
+# Paths of a settings file and of a file of series rules (docs/settings.md): a MONAI Deploy application has no
+# options of its own.
 SETTINGS_VARIABLE = "COVID_CT_MASK_NET_SETTINGS"
+SERIES_RULES_VARIABLE = "COVID_CT_MASK_NET_SERIES_RULES"
 
 
 class TriageApplication(Application):
@@ -47,7 +49,9 @@ class TriageApplication(Application):
         """Build the graph."""
         # The SDK hangs a plain function on the class; called on an instance it takes that for the arguments.
         context = Application.init_app_context(self.argv)
-        settings = AppSettings.read(_settings_file())
+        settings = AppSettings.read(
+            _named_file(SETTINGS_VARIABLE), series_rules=_named_file(SERIES_RULES_VARIABLE)
+        )
         withheld = configure_logs(LogStyle.JSON)
         run = TriageRun.start(
             [Path(context.input_path)], Path(context.output_path), settings=settings, withheld=withheld
@@ -84,9 +88,9 @@ class TriageApplication(Application):
             self._triage_run.close()
 
 
-def _settings_file() -> Path | None:
-    """Return the settings file that the deployment names, or None."""
-    name = os.environ.get(SETTINGS_VARIABLE)
+def _named_file(variable: str) -> Path | None:
+    """Return the file that the deployment names in a variable, or None."""
+    name = os.environ.get(variable)
     return Path(name) if name else None
 
 
