@@ -210,6 +210,9 @@ class StudyChain:
             shown = () if findings is None else views(result, findings)
             if self.settings.html:
                 files["report.html"] = html_report(result, findings, shown).encode()
+            # The objects need masks, not HU: large ones would have no room beside the volume.
+            job.data = {}
+            findings = None if findings is None else findings.without_pixels()
             if sources is not None:
                 images = None
                 if findings is not None and job.volume is not None:

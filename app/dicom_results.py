@@ -105,12 +105,14 @@ def _segmentation(
     if not has_frame_of_reference(slices.values()):
         return None, [*remarks, _NO_FRAME_OF_REFERENCE]
     voxel_ml = voxel_volume_ml(findings.grid.affine)
-    return segment_lesions(objects, findings.source_labels, slices, voxel_ml), remarks
+    segmentation = segment_lesions(
+        objects, findings.source_labels, slices, voxel_ml, reduction=findings.reduction
+    )
+    return segmentation, remarks
 
 
 def _left_out(labels: NDArray[np.uint8], slices: Mapping[int, SourceSlice]) -> list[str]:
-    marked = np.flatnonzero(labels.any(axis=(0, 1)))
-    missing = [place for place in marked if int(place) not in slices]
+    missing = [p for p, plane in enumerate(labels.transpose(2, 1, 0)) if p not in slices and plane.any()]
     return [_INTERPOLATED.format(len(missing))] if missing else []
 
 

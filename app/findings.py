@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,8 +14,9 @@ from covid_ct_mask_net.app.outlines import SliceOutline, outline_lesions
 from covid_ct_mask_net.app.volume import SourceVolume
 from covid_ct_mask_net.geometry import CanonicalGrid
 from covid_ct_mask_net.postprocessing import canonical_grid
+from covid_ct_mask_net.reduction import FULL_GRID, FullGrid
 from covid_ct_mask_net.results import LesionReport, StudyResult
-from covid_ct_mask_net.transforms.orientation import to_source
+from covid_ct_mask_net.transforms.orientation import source_view
 from covid_ct_mask_net.triage.lesions import LinkedLesion
 
 
@@ -25,13 +27,16 @@ class Findings:
     Attributes
     ----------
     hu
-        float32 HU, canonical [X, Y, Z].
+        HU, canonical [X, Y, Z].
     lungs
         uint8, canonical: 1 right lung, 2 left lung.
     labels
         uint8, canonical: 1 ground-glass opacity, 2 consolidation.
     source_labels
-        The same on the grid of the source, shape (columns, rows, slices).
+        The same in the order of the source's axes: shape (columns, rows, slices), or that of the slices as
+        they were reduced.
+    reduction
+        Side of the blocks of source pixels that became one; 1 where the slices were not reduced.
     grid
         Of the canonical volume.
     linked, lesions
@@ -40,10 +45,11 @@ class Findings:
         Canonical indices of the slices that were read; the others were interpolated.
     """
 
-    hu: NDArray[np.float32]
+    hu: NDArray
     lungs: NDArray[np.uint8]
     labels: NDArray[np.uint8]
     source_labels: NDArray[np.uint8]
+    reduction: int
     grid: CanonicalGrid
     linked: tuple[LinkedLesion, ...]
     lesions: tuple[LesionReport, ...]
@@ -68,6 +74,7 @@ class Findings:
             return None
         canonical, outcome = data["volume"], data["outcome"]
         grid = canonical_grid(canonical)
+        full: FullGrid | None = canonical.meta.get(FULL_GRID)
         hu = canonical[0].numpy()
         slices = range(hu.shape[2])
         headers = None if volume is None else volume.headers
@@ -76,12 +83,17 @@ class Findings:
             hu=hu,
             lungs=np.asarray(data["lung_mask"][0], dtype=np.uint8),
             labels=outcome.label_map,
-            source_labels=np.asarray(to_source(data["lesion_mask"])[0], dtype=np.uint8),
+            source_labels=source_view(outcome.label_map, grid.source_affine),
+            reduction=1 if full is None else full.factors[0],
             grid=grid,
             linked=outcome.linked,
             lesions=outcome.lesions,
             seen=frozenset(seen),
         )
+
+    def without_pixels(self) -> Findings:
+        """Return the findings without HU, for what is done once the pictures are drawn."""
+        return dataclasses.replace(self, hu=self.hu[..., :0].copy())
 
     def outlines(self, volume: SourceVolume) -> tuple[SliceOutline, ...]:
         """Return the outlines of the lesions in pixels of the source images."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from covid_ct_mask_net.reduction import ReductionRule
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -19,9 +21,13 @@ class Limits:
         Rows and columns of an image.
     minimum_slices, maximum_slices
         Slices of a series that is assessed.
+    reduce_voxels, reduce_side
+        A volume with more voxels than the first has its slices averaged in blocks of n x n pixels, n the
+        smallest whole number that brings it there, as long as their longer side keeps as many pixels as the
+        second. No slice is left out, and the results say so (``MATRIX_REDUCED``).
     voxels
-        Rows x columns x slices of a DICOM series and of a NIfTI file; larger ones are refused. A volume takes
-        about 12 bytes a voxel.
+        Voxels of a volume in memory, reduced or not; larger ones are refused. A run takes about 1.5 GB and
+        then up to 5 bytes a voxel, 8 where HU are not whole numbers.
     nesting
         Depth of sequences inside sequences.
     header_bytes
@@ -51,6 +57,8 @@ class Limits:
     maximum_side: int = 2048
     minimum_slices: int = 16
     maximum_slices: int = 3000
+    reduce_voxels: int = 600_000_000
+    reduce_side: int = 384
     voxels: int = 1_500_000_000
     nesting: int = 32
     header_bytes: int = 64 * 1024**2
@@ -63,3 +71,8 @@ class Limits:
     read_memory_bytes: int = 2 * 1024**3
     isolation: bool = True
     lossy: bool = False
+
+    @property
+    def reduction(self) -> ReductionRule:
+        """When and how far slices are reduced."""
+        return ReductionRule(self.reduce_voxels, self.reduce_side)

@@ -50,7 +50,7 @@ def lesions_on(linked: Sequence[LinkedLesion], slice_index: int) -> tuple[Drawn,
 
 
 def draw_slice(
-    hu: NDArray[np.float32],
+    hu: NDArray,
     affine: NDArray[np.float64],
     slice_index: int,
     lesions: Sequence[Drawn],
@@ -62,7 +62,7 @@ def draw_slice(
     Parameters
     ----------
     hu : NDArray
-        float32 HU, canonical [X, Y, Z].
+        HU, canonical [X, Y, Z].
     affine : NDArray
         Of the volume; pixels of the picture are square.
     slice_index : int
@@ -76,7 +76,7 @@ def draw_slice(
     """
     spacing = voxel_spacing(affine)
     level, span = LUNG_WINDOW
-    plane = np.clip((hu[:, :, slice_index].T - (level - span / 2)) / span, 0.0, 1.0)
+    plane = np.clip((hu[:, :, slice_index].T.astype(np.float32) - (level - span / 2)) / span, 0.0, 1.0)
     height, width = plane.shape
     scale = longest / max(width * spacing[0], height * spacing[1])
     across, down = spacing[0] * scale, spacing[1] * scale

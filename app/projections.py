@@ -49,7 +49,9 @@ def _project(
     across = 1 - along
     spacing = voxel_spacing(affine)
     # Rows of the picture run down from the head: the third index backwards.
-    depth = np.count_nonzero(lungs, axis=along)[:, ::-1].T.astype(np.float64)
+    # Slice by slice: counted at once, the voxels would be copied.
+    counts = np.array([np.count_nonzero(plane, axis=along) for plane in lungs.transpose(2, 0, 1)])
+    depth = counts[::-1].astype(np.float64)
     classes = labels.max(axis=along)[:, ::-1].T
     most = depth.max()
     grey = _BACKGROUND + (_LUNG * np.sqrt(depth / most) if most else depth)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -18,6 +19,7 @@ from covid_ct_mask_net.app.normalise import quiet_writers
 from covid_ct_mask_net.app.result_object import MODEL_NAME, ResultObjects
 from covid_ct_mask_net.app.source_slices import SourceSlice, restore_references
 from covid_ct_mask_net.labels import LesionClass
+from covid_ct_mask_net.reduction import enlarged
 from covid_ct_mask_net.results import ModelReport
 
 # PS3.5 6.2: trailing caret, or dciodvfy takes it for a retired form of Person Name.
@@ -63,6 +65,8 @@ def segment_lesions(
     labels: NDArray[np.uint8],
     slices: Mapping[int, SourceSlice],
     voxel_ml: float,
+    *,
+    reduction: int = 1,
 ) -> Segmentation | None:
     """Return the segmentation of the lesions, or None if no slice that was read has any.
 
@@ -74,17 +78,19 @@ def segment_lesions(
     objects : ResultObjects
         The result and its sources.
     labels : NDArray
-        uint8, source grid, shape (columns, rows, slices): 0 none, 1 ground-glass opacity, 2 consolidation.
+        uint8, shape (columns, rows, slices): 0 none, 1 ground-glass opacity, 2 consolidation.
     slices : mapping
         Slices that were read, by place, in one frame of reference.
     voxel_ml : float
         Volume of a voxel.
+    reduction : int
+        Side of the blocks of source pixels that a label stands for. The frames have the matrix of the source.
     """
     planes = labels.transpose(2, 1, 0)
     marked = [place for place in sorted(slices) if planes[place].any()]
     if not marked:
         return None
-    pixels = planes[marked]
+    pixels = np.stack([planes[place] for place in marked])
     counts = {lesion_class: np.count_nonzero(pixels == lesion_class) for lesion_class in LesionClass}
     present = [lesion_class for lesion_class in LesionClass if counts[lesion_class]]
     segments = tuple(
@@ -101,7 +107,11 @@ def segment_lesions(
         # One class alone: its segment is the first, whichever it is.
         pixels = (pixels != 0).astype(np.uint8)
     with quiet_writers():
-        dataset = _dataset(objects, pixels, segments, [slices[place] for place in marked])
+        images = [_with_matrix(slices[place].image, pixels.shape[1:]) for place in marked]
+        dataset = _dataset(objects, pixels, segments, images)
+        if reduction > 1:
+            first = slices[marked[0]].image
+            enlarge_frames(dataset, reduction, int(first.Rows), int(first.Columns))
         restore_references(dataset, slices)
     return Segmentation(dataset, segments, str(slices[marked[0]].image.SeriesInstanceUID))
 
@@ -110,9 +120,8 @@ def _dataset(
     objects: ResultObjects,
     pixels: NDArray[np.uint8],
     segments: tuple[Segment, ...],
-    slices: list[SourceSlice],
+    images: list[Dataset],
 ) -> Dataset:
-    images = [one.image for one in slices]
     first = images[0]
     dataset = seg.Segmentation(
         source_images=images,
@@ -139,6 +148,46 @@ def _dataset(
     for item in (*dataset.DimensionOrganizationSequence, *dataset.DimensionIndexSequence):
         item.DimensionOrganizationUID = organization
     return objects.finish(dataset)
+
+
+def _with_matrix(image: Dataset, shape: tuple[int, ...]) -> Dataset:
+    """Return a source image that has the matrix of a label map, for highdicom to find them alike."""
+    if (int(image.Rows), int(image.Columns)) == shape:
+        return image
+    # Elements are shared with the source image: new ones, not new values.
+    alike = Dataset()
+    alike.update(image)
+    for keyword, side in zip(("Rows", "Columns"), shape, strict=True):
+        alike.add_new(keyword, "US", side)
+    return alike
+
+
+def enlarge_frames(dataset: Dataset, factor: int, rows: int, columns: int) -> None:
+    """Bring a binary segmentation to a larger matrix, frame by frame: all of them would not fit in memory.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        Segmentation with one bit a pixel, changed in place.
+    factor : int
+        A pixel becomes a block of this side.
+    rows, columns : int
+        Matrix that is wanted; blocks are cut off where they reach beyond.
+    """
+    small = (int(dataset.Rows), int(dataset.Columns))
+    packed, size = np.frombuffer(dataset.PixelData, dtype=np.uint8), math.prod(small)
+    larger, rest = bytearray(), np.zeros(0, dtype=np.uint8)
+    for first in range(0, size * int(dataset.NumberOfFrames), size):
+        # Frames follow each other without padding (PS3.5 section 8.1.1), from the lowest bit of each byte.
+        piece = np.unpackbits(packed[first // 8 : -(-(first + size) // 8)], bitorder="little")
+        frame = piece[first % 8 : first % 8 + size].reshape(small)
+        bits = np.concatenate([rest, enlarged(frame, (factor, factor), (rows, columns)).ravel()])
+        whole = len(bits) - len(bits) % 8
+        larger += np.packbits(bits[:whole], bitorder="little").tobytes()
+        rest = bits[whole:]
+    larger += np.packbits(rest, bitorder="little").tobytes()
+    dataset.PixelData = bytes(larger + bytes(len(larger) % 2))
+    dataset.Rows, dataset.Columns = rows, columns
 
 
 def _thickness(objects: ResultObjects) -> float:

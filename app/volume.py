@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -22,6 +25,16 @@ from covid_ct_mask_net.app.headers import FileRefusedError, quiet_pydicom, text
 from covid_ct_mask_net.app.intake import Series
 from covid_ct_mask_net.app.limits import Limits
 from covid_ct_mask_net.errors import NotAssessableError, RefusedInputError
+from covid_ct_mask_net.geometry import voxel_spacing
+from covid_ct_mask_net.reduction import (
+    FULL_GRID,
+    FullGrid,
+    reduced,
+    reduced_affine,
+    reduced_side,
+    reduction_warning,
+    whole_numbers,
+)
 from covid_ct_mask_net.results import GeometryReport, Reason
 
 # Chest CT holds air (lungs, room) and soft tissue; windowed or mislabelled pixels lack one of them.
@@ -37,8 +50,9 @@ class SourceVolume:
     Attributes
     ----------
     image
-        MetaTensor, float32 HU, shape (1, columns, rows, slices), affine to RAS mm: what MONAI's
-        ``LoadImaged`` gives for a NIfTI file of the same volume.
+        MetaTensor, HU, shape (1, columns, rows, slices), affine to RAS mm: what MONAI's ``LoadImaged`` gives
+        for a NIfTI file of the same volume. int16 where HU are whole numbers, else float32. Slices that
+        were reduced (`ReductionRule`) are int16, with `FullGrid` in the meta data.
     headers
         Along the slice axis, the header of the slice (of the frame, for a multi-frame image); None where
         the slice was interpolated, so nothing on it may be reported as seen.
@@ -47,7 +61,7 @@ class SourceVolume:
     geometry
         Grid and verdict.
     warnings
-        What a reader of the result should know: gaps, slices left out, lossy compression.
+        What a reader of the result should know: gaps, slices left out, reduced slices, lossy compression.
     """
 
     image: MetaTensor
@@ -99,7 +113,7 @@ def load(
 
 
 def save_nifti(volume: SourceVolume, path: Path) -> None:
-    """Write the volume as NIfTI (float32 HU, same affine), so that the bundle can read what the app read."""
+    """Write the volume as NIfTI (HU, same affine), so that the bundle can read what the app read."""
     affine = np.asarray(volume.image.affine, dtype=float)
     image = nibabel.Nifti1Image(volume.image[0].numpy(), affine)  # type: ignore[no-untyped-call]
     nibabel.save(image, path)
@@ -110,26 +124,40 @@ def _load(
 ) -> SourceVolume:
     stack = geometry.assess([frame.header for frame in frames], rules)
     columns, rows, slices = stack.report.shape
-    if columns * rows * slices > limits.voxels:
+    factor = limits.reduction.factor(rows, columns, slices)
+    shape = (slices, reduced_side(rows, factor), reduced_side(columns, factor))
+    if math.prod(shape) > limits.voxels:
         raise RefusedInputError(
             "VOXELS",
-            f"The volume has {columns} x {rows} x {slices} voxels; at most {limits.voxels} are accepted.",
+            f"The volume has {columns} x {rows} x {slices} voxels; at most {limits.voxels} are held in "
+            "memory (voxels), and slices are not reduced further (reduce_side).",
         )
-    hu = np.empty((slices, rows, columns), dtype=np.float32)
+    kept = _kept(frames, stack, factor)
+    hu = np.empty(shape, dtype=np.float32 if kept is None else np.int16)
     places = [(place, frames[index]) for place, index in enumerate(stack.order) if index is not None]
-    refusals = _fill(hu, places, limits, stored_values)
+
+    def decode(frame: Frame) -> NDArray:
+        plane = frame.decode(limits, stored_values)
+        return plane if kept is None else kept(plane)
+
+    refusals = _fill(hu, places, decode)
     if refusals:
         return _load_without(frames, refusals, limits, rules, stored_values)
-    warnings = [*stack.report.warnings, *_check_duplicates(hu, stack, frames, limits, stored_values)]
+    warnings = [*stack.report.warnings, *_check_duplicates(hu, stack, frames, decode)]
     _interpolate(hu, [place for place, index in enumerate(stack.order) if index is None])
     _check_content(hu)
     if any(text(frame.header, "LossyImageCompression") == ("01",) for frame in frames):
         warnings.append(
             Reason("LOSSY_COMPRESSION", "The images were compressed with loss before they came here.")
         )
+    image = _meta_tensor(hu, stack.affine, (columns, rows, slices), factor)
+    if factor > 1:
+        warnings.append(
+            reduction_warning(stack.report.shape, factor, voxel_spacing(np.asarray(image.affine)))
+        )
     chosen = [None if index is None else frames[index] for index in stack.order]
     return SourceVolume(
-        image=_meta_tensor(hu, stack.affine),
+        image=image,
         headers=tuple(frame.header if frame else None for frame in chosen),
         frame_numbers=tuple(frame.number if frame else None for frame in chosen),
         geometry=replace(stack.report, warnings=tuple(warnings)),
@@ -137,21 +165,37 @@ def _load(
     )
 
 
+def _kept(
+    frames: tuple[Frame, ...], stack: StackGeometry, factor: int
+) -> Callable[[NDArray[np.float32]], NDArray[np.int16]] | None:
+    """Return what makes the kept slice of a decoded one; None to keep it as it is."""
+    if factor > 1:
+        return lambda plane: reduced(plane, (factor, factor))
+    # What lies between two slices is no whole number.
+    if None not in stack.order and all(_has_whole_hu(frame) for frame in frames):
+        return whole_numbers
+    return None
+
+
+def _has_whole_hu(frame: Frame) -> bool:
+    return all(value.is_integer() for value in pixels.calibration(frame.header))
+
+
 def _fill(
-    hu: NDArray[np.float32], places: list[tuple[int, Frame]], limits: Limits, stored_values: StoredValues
+    hu: NDArray, places: list[tuple[int, Frame]], decode: Callable[[Frame], NDArray]
 ) -> dict[Frame, FileRefusedError]:
     """Decode each frame into its place and return those that could not be read."""
 
-    def decode(item: tuple[int, Frame]) -> FileRefusedError | None:
+    def fill(item: tuple[int, Frame]) -> FileRefusedError | None:
         place, frame = item
         try:
-            hu[place] = frame.decode(limits, stored_values)
+            hu[place] = decode(frame)
         except FileRefusedError as refusal:
             return refusal
         return None
 
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-        outcomes = list(pool.map(decode, places))
+        outcomes = list(pool.map(fill, places))
     return {
         frame: refusal for (_, frame), refusal in zip(places, outcomes, strict=True) if refusal is not None
     }
@@ -183,16 +227,12 @@ def _load_without(
 
 
 def _check_duplicates(
-    hu: NDArray[np.float32],
-    stack: StackGeometry,
-    frames: tuple[Frame, ...],
-    limits: Limits,
-    stored_values: StoredValues,
+    hu: NDArray, stack: StackGeometry, frames: tuple[Frame, ...], decode: Callable[[Frame], NDArray]
 ) -> list[Reason]:
     places = {index: place for place, index in enumerate(stack.order) if index is not None}
     for left_out, kept in stack.duplicates:
         try:
-            same = np.array_equal(frames[left_out].decode(limits, stored_values), hu[places[kept]])
+            same = np.array_equal(decode(frames[left_out]), hu[places[kept]])
         except FileRefusedError:
             same = False
         if not same:
@@ -207,17 +247,18 @@ def _check_duplicates(
     return [Reason("DUPLICATE_POSITION", sentence)]
 
 
-def _interpolate(hu: NDArray[np.float32], missing: list[int]) -> None:
+def _interpolate(hu: NDArray, missing: list[int]) -> None:
     """Fill missing slices linearly between the nearest read ones; first and last are never missing."""
     read = np.setdiff1d(np.arange(len(hu)), missing)
     for place in missing:
         above = int(np.searchsorted(read, place))
         low, high = int(read[above - 1]), int(read[above])
         share = np.float32((place - low) / (high - low))
-        hu[place] = hu[low] * (1 - share) + hu[high] * share
+        between = hu[low] * (1 - share) + hu[high] * share
+        hu[place] = np.rint(between) if hu.dtype == np.int16 else between
 
 
-def _check_content(hu: NDArray[np.float32]) -> None:
+def _check_content(hu: NDArray) -> None:
     # Every fourth pixel is enough to tell a chest from nothing, and costs nothing.
     sample = hu[:, ::4, ::4]
     if float(sample.min()) == float(sample.max()):
@@ -231,12 +272,18 @@ def _check_content(hu: NDArray[np.float32]) -> None:
         )
 
 
-def _meta_tensor(hu: NDArray[np.float32], affine: NDArray[np.float64]) -> MetaTensor:
+def _meta_tensor(
+    hu: NDArray, source_affine: NDArray[np.float64], source_shape: tuple[int, int, int], factor: int
+) -> MetaTensor:
     image = torch.from_numpy(hu.transpose(2, 1, 0))[None]
-    meta = {
+    factors = (factor, factor, 1)
+    affine = reduced_affine(source_affine, factors)
+    meta: dict[str, Any] = {
         MetaKeys.SPACE: SpaceKeys.RAS,
         MetaKeys.ORIGINAL_AFFINE: affine.copy(),
         MetaKeys.SPATIAL_SHAPE: np.asarray(image.shape[1:]),
         MetaKeys.ORIGINAL_CHANNEL_DIM: float("nan"),
     }
+    if factor > 1:
+        meta[FULL_GRID] = FullGrid(source_affine, source_shape, factors)
     return MetaTensor(image, affine=torch.from_numpy(affine.copy()), meta=meta)

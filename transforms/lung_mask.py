@@ -101,7 +101,7 @@ class LungMaskd(MapTransform):
                 f"{volume_ml:.0f} ml of lung are in the field of view; a chest CT with at least "
                 f"{self.least_lung_ml:.0f} ml is expected.",
             )
-        areas = np.count_nonzero(lungs.transpose(2, 1, 0).reshape(lungs.shape[2], -1), axis=1)
+        areas = np.array([np.count_nonzero(plane) for plane in lungs.transpose(2, 1, 0)])
         shares = {"lowest": areas[0] / areas.max(), "highest": areas[-1] / areas.max()}
         warnings = []
         for end, share in shares.items():

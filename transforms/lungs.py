@@ -2,7 +2,7 @@
 
 Air inside the body, without airways and bowel gas, split into the patient's right and left lung; then what
 opacities took away is given back by closing. All shapes are worked out on a grid of about 2 mm, the outline
-at full resolution.
+at full resolution. The volume itself is gone through slice by slice: it may be as large as memory allows.
 """
 
 from __future__ import annotations
@@ -35,6 +35,9 @@ class LungSettings:
         Voxels below are air or aerated lung; ground-glass opacity mostly is, consolidation is not.
     grid_mm
         Spacing in the plane at which shapes are worked out.
+    grid_voxels
+        Where that grid would have more voxels, slices are put together too, up to ``grid_mm``: thousands of
+        slices lie closer than that.
     closing_mm
         Opacities up to about twice this width at the pleura are taken into the lung.
     hole_mm2
@@ -50,6 +53,7 @@ class LungSettings:
 
     air_hu: float = -400.0
     grid_mm: float = 2.0
+    grid_voxels: int = 50_000_000
     closing_mm: float = 12.0
     hole_mm2: float = 1500.0
     gas_hu: float = -945.0
@@ -79,7 +83,7 @@ def segment_lungs(
     """
     settings = settings or LungSettings()
     spacing = voxel_spacing(np.asarray(affine, dtype=np.float64))
-    factors = tuple(max(1, round(settings.grid_mm / spacing[axis])) for axis in (0, 1))
+    factors = _factors(hu.shape, spacing, settings)
     coarse = _coarse(hu, factors)
     lungs = np.zeros(hu.shape[::-1], dtype=np.uint8).transpose(2, 1, 0)
     outside = _outside(hu, spacing, factors, coarse.shape[1:])
@@ -90,33 +94,49 @@ def segment_lungs(
     _, rows, columns = ndimage.find_objects(body.astype(np.uint8))[0]
     inside = tuple(
         slice(part.start * factor, part.stop * factor)
-        for part, factor in zip((columns, rows), factors, strict=True)
+        for part, factor in zip((columns, rows), factors[:2], strict=True)
     )
     coarse = np.ascontiguousarray(coarse[:, rows, columns])
     body = np.ascontiguousarray(body[:, rows, columns])
     # Slices first: [Z, Y, X], each slice contiguous.
-    steps = (spacing[2], spacing[1] * factors[1], spacing[0] * factors[0])
+    steps = (spacing[2] * factors[2], spacing[1] * factors[1], spacing[0] * factors[0])
     air = (coarse < settings.air_hu) & body
     airways = find_airways(coarse, air, body, steps)
     pockets = _lung_pockets(air & ~airways, coarse, steps, settings)
     sides = _sides(pockets, body)
     if sides.any():
         closed = _closed(_with_opacities(sides, coarse, airways, steps), airways, steps, settings)
-        lungs[inside] = _outlined(hu[inside], closed, air & (sides > 0), airways, factors, settings)
+        _outline(lungs[inside], hu[inside], closed, air & (sides > 0), airways, factors, settings)
     return lungs
 
 
-def _coarse(hu: NDArray[np.float32], factors: tuple[int, ...]) -> NDArray[np.float32]:
-    """Return block means in the plane, as slices [Z, Y, X]; a rest at the far edges is left out."""
+def _factors(
+    shape: tuple[int, ...], spacing: tuple[float, float, float], settings: LungSettings
+) -> tuple[int, int, int]:
+    """Return how many voxels along each axis become one of the grid."""
+    across, down = (max(1, round(settings.grid_mm / spacing[axis])) for axis in (0, 1))
+    voxels = (shape[0] // across) * (shape[1] // down) * shape[2]
+    along = min(-(-voxels // settings.grid_voxels), int(settings.grid_mm / spacing[2]))
+    return across, down, max(1, along)
+
+
+def _coarse(hu: NDArray, factors: tuple[int, int, int]) -> NDArray[np.float32]:
+    """Return block means as slices [Z, Y, X]; a rest at the far edges in the plane is left out."""
     nx, ny = (hu.shape[axis] // factors[axis] for axis in (0, 1))
-    blocks = hu[: nx * factors[0], : ny * factors[1]].reshape(nx, factors[0], ny, factors[1], -1)
-    return np.ascontiguousarray(blocks.mean(axis=(1, 3), dtype=np.float32).transpose(2, 1, 0))
+    slabs = range(0, hu.shape[2], factors[2])
+    coarse = np.empty((len(slabs), ny, nx), dtype=np.float32)
+    planes = hu[: nx * factors[0], : ny * factors[1]].transpose(2, 1, 0)
+    for place, first in zip(coarse, slabs, strict=True):
+        slab = planes[first : first + factors[2]]
+        blocks = slab.reshape(len(slab), ny, factors[1], nx, factors[0])
+        blocks.mean(axis=(0, 2, 4), dtype=np.float32, out=place)
+    return coarse
 
 
 def _outside(
     hu: NDArray[np.float32],
     spacing: tuple[float, float, float],
-    factors: tuple[int, ...],
+    factors: tuple[int, int, int],
     shape: tuple[int, ...],
 ) -> Mask:
     """Return the coarse pixels [Y, X] outside of the circle of reconstruction, if there is one."""
@@ -165,10 +185,13 @@ def _lung_pockets(
     if count == 0:
         return np.zeros(air.shape, dtype=bool)
     voxel_ml = float(np.prod(steps)) / 1000.0
-    volumes = np.bincount(labels.ravel(), minlength=count + 1) * voxel_ml
-    means = ndimage.mean(coarse, labels, index=np.arange(count + 1))
+    counts, sums = np.zeros(count + 1), np.zeros(count + 1)
+    for plane, values in zip(labels, coarse, strict=True):
+        counts += np.bincount(plane.ravel(), minlength=count + 1)
+        sums += np.bincount(plane.ravel(), values.ravel(), minlength=count + 1)
+    volumes = counts * voxel_ml
     least_mean = np.where(volumes >= settings.gas_ml, settings.air_mean_hu, settings.gas_hu)
-    dense = np.asarray(means) >= least_mean
+    dense = sums / np.maximum(counts, 1) >= least_mean
     keep = (volumes >= settings.least_ml) & dense
     keep[0] = False
     for label in np.flatnonzero(keep):
@@ -186,7 +209,7 @@ def _lung_pockets(
     for label in np.flatnonzero(keep):
         if label != main and slices[label - 1][0].stop <= lowest:
             keep[label] = False
-    return ndimage.binary_dilation(keep[labels], mask=air)
+    return ndimage.binary_dilation(np.stack([keep[plane] for plane in labels]), mask=air)
 
 
 def _sides(pockets: Mask, body: Mask) -> NDArray[np.uint8]:
@@ -231,7 +254,7 @@ def _cut(pocket: Mask, middle: float) -> NDArray[np.uint8]:
         seeds = np.zeros(pocket.shape, dtype=np.uint8)
         seeds[labels == right], seeds[labels == left] = RIGHT, LEFT
         nearest = ndimage.distance_transform_edt(seeds == 0, return_distances=False, return_indices=True)
-        grown: NDArray[np.uint8] = seeds[tuple(nearest)]
+        grown = np.stack([seeds[tuple(place)] for place in nearest.transpose(1, 0, 2, 3)])
         return grown[1:-1, 1:-1, 1:-1]
     halves = np.full(pocket.shape, LEFT, dtype=np.uint8)
     halves[:, :, : int(middle) + 1] = RIGHT
@@ -294,34 +317,35 @@ def _close(planes: Mask, rows: int, columns: int) -> Mask:
     return closed
 
 
-def _outlined(
-    hu: NDArray[np.float32],
+def _outline(
+    lungs: NDArray[np.uint8],
+    hu: NDArray,
     closed: NDArray[np.uint8],
     air: Mask,
     airways: Mask,
-    factors: tuple[int, ...],
+    factors: tuple[int, int, int],
     settings: LungSettings,
-) -> NDArray[np.uint8]:
+) -> None:
     """Bring the lungs to full resolution; at the border of aerated lung the voxels' own HU decide."""
     cross = ndimage.generate_binary_structure(2, 1)[None]
     interior = ndimage.binary_erosion(closed > 0, structure=cross)
     opacity = (closed > 0) & ~air
-    sure = interior | opacity
     border = ndimage.grey_dilation(closed, footprint=cross)
-    border[sure | ndimage.binary_dilation(airways, structure=cross)] = 0
-    sure_full = _full(np.where(sure, closed, 0).astype(np.uint8), hu.shape, factors)
-    border_full = _full(border, hu.shape, factors)
+    border[interior | opacity | ndimage.binary_dilation(airways, structure=cross)] = 0
+    sure = np.where(interior | opacity, closed, 0).astype(np.uint8)
     # Slices first, as they lie in memory: indexing the other way is many times slower.
-    lungs, candidates = sure_full.transpose(2, 1, 0), border_full.transpose(2, 1, 0)
-    for plane, candidate, values in zip(lungs, candidates, hu.transpose(2, 1, 0), strict=True):
+    for index, values in enumerate(hu.transpose(2, 1, 0)):
+        plane, slab = lungs[:, :, index].T, index // factors[2]
+        plane[:], candidate = (_full(part[slab], plane.shape, factors) for part in (sure, border))
         near = candidate > 0
         plane[near] = np.where(values[near] < settings.air_hu, candidate[near], 0)
-    return sure_full
 
 
-def _full(coarse: NDArray[np.uint8], shape: tuple[int, ...], factors: tuple[int, ...]) -> NDArray[np.uint8]:
-    """Return a coarse label volume [Z, Y, X] at full resolution [X, Y, Z], slices contiguous."""
-    repeated = coarse.repeat(factors[1], axis=1).repeat(factors[0], axis=2)
-    full = np.zeros(shape[::-1], dtype=np.uint8)
-    full[:, : repeated.shape[1], : repeated.shape[2]] = repeated
-    return full.transpose(2, 1, 0)
+def _full(
+    coarse: NDArray[np.uint8], shape: tuple[int, ...], factors: tuple[int, int, int]
+) -> NDArray[np.uint8]:
+    """Return a coarse slice of labels [Y, X] at full resolution."""
+    repeated = coarse.repeat(factors[1], axis=0).repeat(factors[0], axis=1)
+    full = np.zeros(shape, dtype=np.uint8)
+    full[: repeated.shape[0], : repeated.shape[1]] = repeated
+    return full

@@ -11,9 +11,11 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
 from monai.utils import MetaKeys, SpaceKeys
+from numpy.typing import NDArray
 
 from covid_ct_mask_net.errors import RefusedInputError
 from covid_ct_mask_net.geometry import CANONICAL_AXES
+from covid_ct_mask_net.reduction import FULL_GRID, FullGrid, enlarged
 
 SOURCE_AFFINE = "source_affine"
 # Signs of the RAS axes that the letters stand for.
@@ -67,20 +69,39 @@ def to_canonical(volume: MetaTensor) -> MetaTensor:
     affine = _moved_affine(source_affine, order, signs, array.shape[1:])
     meta = {k: v for k, v in volume.meta.items() if k != MetaKeys.AFFINE}
     meta |= {SOURCE_AFFINE: source_affine, MetaKeys.SPACE: SpaceKeys.RAS}
+    if FULL_GRID in meta:
+        # The source of a volume that was reduced is the one in the files.
+        meta[SOURCE_AFFINE] = meta[FULL_GRID].affine
     return MetaTensor(array, affine=torch.as_tensor(affine), meta=meta)
 
 
 def to_source(volume: MetaTensor) -> MetaTensor:
-    """Return a canonical volume on the grid of its source: the inverse of `to_canonical`."""
+    """Return a canonical volume on the grid of its source: the inverse of `to_canonical`.
+
+    A label map of a volume that was reduced is enlarged to the matrix of the source.
+    """
     source_affine = np.asarray(volume.meta[SOURCE_AFFINE], dtype=np.float64)
     order, signs = canonical_axes(source_affine)
     flipped = [1 + axis for axis in range(3) if signs[axis] < 0]
     array = torch.flip(volume.as_tensor(), flipped) if flipped else volume.as_tensor()
     back = np.argsort(order)
-    meta = {key: value for key, value in volume.meta.items() if key not in (SOURCE_AFFINE, MetaKeys.AFFINE)}
-    return MetaTensor(
-        array.permute(0, *(1 + int(axis) for axis in back)), affine=torch.as_tensor(source_affine), meta=meta
-    )
+    array = array.permute(0, *(1 + int(axis) for axis in back))
+    full: FullGrid | None = volume.meta.get(FULL_GRID)
+    if full is not None:
+        array = torch.from_numpy(enlarged(array[0].numpy(), full.factors, full.shape))[None]
+    kept = (SOURCE_AFFINE, FULL_GRID, MetaKeys.AFFINE)
+    meta = {key: value for key, value in volume.meta.items() if key not in kept}
+    return MetaTensor(array, affine=torch.as_tensor(source_affine), meta=meta)
+
+
+def source_view(canonical: NDArray[Any], source_affine: NDArray[np.float64]) -> NDArray[Any]:
+    """Return a canonical array [X, Y, Z] in the order of the source's axes, without moving a voxel in memory.
+
+    Of a volume that was reduced this is the reduced grid: see `reduction.enlarged`.
+    """
+    order, signs = canonical_axes(np.asarray(source_affine, dtype=np.float64))
+    turned = np.flip(canonical, tuple(axis for axis in range(3) if signs[axis] < 0))
+    return turned.transpose([int(axis) for axis in np.argsort(order)])
 
 
 def canonical_axes(affine: np.ndarray) -> tuple[tuple[int, int, int], tuple[int, int, int]]:

@@ -122,7 +122,7 @@ class CheckQualityd(MapTransform):
         return Reason("NOISE", sentence)
 
     def _check_metal(self, hu: NDArray[np.float32], voxel_ml: float) -> Reason | None:
-        metal_ml = float(np.count_nonzero(hu >= _METAL_HU)) * voxel_ml
+        metal_ml = sum(np.count_nonzero(plane >= _METAL_HU) for plane in hu.transpose(2, 1, 0)) * voxel_ml
         if metal_ml < self.metal_ml:
             return None
         return Reason(
@@ -146,7 +146,7 @@ def tissue_noise(hu: NDArray[np.float32]) -> float | None:
     From differences of pixels that are neighbours, which anatomy changes little: the median of their sizes is
     not moved by edges (0.6745 standard deviations of a normal distribution, difference of two: root of 2).
     """
-    sample = hu[:, :, :: max(1, hu.shape[2] // _NOISE_SLICES)]
+    sample = hu[:, :, :: max(1, hu.shape[2] // _NOISE_SLICES)].astype(np.float32, copy=False)
     smooth = ndimage.uniform_filter(sample, (5, 5, 1), mode="nearest")
     tissue = (smooth >= _TISSUE_HU[0]) & (smooth <= _TISSUE_HU[1])
     differences = np.abs(np.diff(sample, axis=0))[tissue[1:] & tissue[:-1]]
@@ -159,9 +159,14 @@ def implausible_slices(hu: NDArray[np.float32], jump: float) -> tuple[int, ...]:
     """Return slices whose difference to the mean of their neighbours is out of all proportion."""
     if hu.shape[2] < 5:
         return ()
-    coarse = hu[::4, ::4]
-    middle = (coarse[..., :-2] + coarse[..., 2:]) / 2
-    off = np.abs(coarse[..., 1:-1] - middle).mean(axis=(0, 1))
+    # Three slices at a time: a volume may be as large as memory allows.
+    slices = hu.transpose(2, 1, 0)[:, ::4, ::4]
+    off = np.empty(len(slices) - 2)
+    below, here = slices[0].astype(np.float32), slices[1].astype(np.float32)
+    for index in range(len(off)):
+        above = slices[index + 2].astype(np.float32)
+        off[index] = np.abs(here - (below + above) / 2).mean(dtype=np.float64)
+        below, here = here, above
     # The neighbours of a damaged slice differ from it by half as much: only the peak counts.
     usual = max(float(np.median(off)), 5.0)
     peaks = (off > jump * usual) & (off >= np.maximum(np.r_[0, off[:-1]], np.r_[off[1:], 0]))

@@ -7,11 +7,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from monai.data import MetaTensor
 from monai.transforms import Transform
+from numpy.typing import NDArray
 
 from covid_ct_mask_net.declining import SLICE_CROP, SLICE_INDICES, SLICE_SAMPLING, SLICES
 from covid_ct_mask_net.errors import NotAssessableError, UsageError
 from covid_ct_mask_net.geometry import voxel_spacing
+from covid_ct_mask_net.lung_slices import LungSlices
 from covid_ct_mask_net.slice_crop import Crop, SliceCrop, lung_box
 from covid_ct_mask_net.slice_sampling import SliceMode, SlicePlan
 
@@ -19,11 +22,11 @@ from covid_ct_mask_net.slice_sampling import SliceMode, SlicePlan
 class ExtractLungSlicesd(Transform):
     """Cut the axial slices that contain lung out of a canonical volume.
 
-    Adds ``slices``, float32 (N, 1, H, W), in radiological display orientation (rows run to posterior,
-    columns to the patient's left), and ``slice_indices``, int64 (N,), where they lie along the third axis,
-    inferior to superior. Values stay HU. ``slice_crop`` (`SliceCrop`) says which part of the slices they
-    are: all, or one box around the lungs of the volume. ``slice_sampling`` (`SliceSampling`) says which lung
-    slices these are and in which order they are read.
+    Adds ``slices`` (`LungSlices`), like a tensor float32 (N, 1, H, W), in radiological display orientation
+    (rows run to posterior, columns to the patient's left), and ``slice_indices``, int64 (N,), where they lie
+    along the third axis, inferior to superior. Values stay HU. ``slice_crop`` (`SliceCrop`) says which part
+    of the slices they are: all, or one box around the lungs of the volume. ``slice_sampling``
+    (`SliceSampling`) says which lung slices these are and in which order they are read.
 
     Parameters
     ----------
@@ -69,31 +72,29 @@ class ExtractLungSlicesd(Transform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the data with ``slices``, ``slice_indices``, ``slice_crop`` and ``slice_sampling``."""
         volume = data[self.image_key]
-        lungs = torch.as_tensor(data[self.mask_key])[0]
+        lungs = torch.as_tensor(data[self.mask_key])[0].numpy()
         spacing = voxel_spacing(np.asarray(volume.affine, dtype=np.float64))
-        areas = torch.count_nonzero(lungs.permute(2, 1, 0).flatten(1), dim=1) * spacing[0] * spacing[1]
-        indices = torch.nonzero(areas >= self.least_area_mm2)[:, 0]
+        counts = np.array([np.count_nonzero(plane) for plane in lungs.transpose(2, 1, 0)])
+        indices = np.flatnonzero(counts * spacing[0] * spacing[1] >= self.least_area_mm2)
         if not len(indices):
             raise NotAssessableError(
                 "NOT_CHEST", f"No slice has {self.least_area_mm2:.0f} mm2 of lung; a chest CT is expected."
             )
         sampling = self.plan.sample(indices.tolist(), spacing[2])
-        indices = torch.tensor(sorted(sampling.order), dtype=torch.int64)
-        image = torch.as_tensor(volume)[0].permute(2, 1, 0)
+        order = sorted(sampling.order)
         box = self._box(lungs, spacing)
-        rows, columns = slice(box.top, box.top + box.height), slice(box.left, box.left + box.width)
-        slices = image[:, rows, columns][indices][:, None].contiguous()
+        image = volume.as_tensor() if isinstance(volume, MetaTensor) else volume
         return {
             **data,
-            SLICES: slices.as_subclass(torch.Tensor),
-            SLICE_INDICES: indices,
+            SLICES: LungSlices(image[0], order, box),
+            SLICE_INDICES: torch.tensor(order, dtype=torch.int64),
             SLICE_CROP: box,
             SLICE_SAMPLING: sampling,
         }
 
-    def _box(self, lungs: torch.Tensor, spacing: tuple[float, float, float]) -> SliceCrop:
+    def _box(self, lungs: NDArray[np.uint8], spacing: tuple[float, float, float]) -> SliceCrop:
         columns, rows = lungs.shape[:2]
         if self.crop is Crop.NONE:
             return SliceCrop(0, 0, rows, columns, rows, columns)
         margin = (round(self.margin_mm / spacing[1]), round(self.margin_mm / spacing[0]))
-        return lung_box(lungs.permute(2, 1, 0).numpy() > 0, margin)
+        return lung_box(lungs.transpose(2, 1, 0), margin)

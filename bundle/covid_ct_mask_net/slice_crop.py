@@ -54,13 +54,13 @@ class SliceCrop:
         return self.height * self.width / (self.full_height * self.full_width)
 
 
-def lung_box(lungs: NDArray[np.bool_], margin: tuple[int, int], multiple: int = BOX_MULTIPLE) -> SliceCrop:
+def lung_box(lungs: NDArray, margin: tuple[int, int], multiple: int = BOX_MULTIPLE) -> SliceCrop:
     """Return one box that holds the lungs of all slices.
 
     Parameters
     ----------
     lungs : NDArray
-        bool [slices, rows, columns], true in the lungs.
+        [slices, rows, columns], true or nonzero in the lungs.
     margin : (int, int)
         Rows and columns to leave around the lungs.
     multiple : int
@@ -72,9 +72,10 @@ def lung_box(lungs: NDArray[np.bool_], margin: tuple[int, int], multiple: int = 
         The whole slice where there are no lungs.
     """
     _, rows, columns = lungs.shape
-    if not lungs.any():
+    shadow = np.any(lungs, axis=0)
+    if not shadow.any():
         return SliceCrop(0, 0, rows, columns, rows, columns)
-    row_places, column_places = (np.flatnonzero(lungs.any(axis=axes)) for axes in ((0, 2), (0, 1)))
+    row_places, column_places = (np.flatnonzero(np.any(shadow, axis=axis)) for axis in (1, 0))
     top, height = _extent(row_places, margin[0], rows, multiple)
     left, width = _extent(column_places, margin[1], columns, multiple)
     return SliceCrop(top, left, height, width, rows, columns)

@@ -1,12 +1,13 @@
-"""The segmentation, from labels on the grid of the source."""
+"""The segmentation, from labels in the order of the source's axes."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
+from pydicom.dataset import Dataset
 
 from builders.result_set import made
-from covid_ct_mask_net.app.segmentation import segment_lesions
+from covid_ct_mask_net.app.segmentation import enlarge_frames, segment_lesions
 from covid_ct_mask_net.app.source_slices import source_slices
 from covid_ct_mask_net.labels import LesionClass
 
@@ -57,3 +58,24 @@ def test_labels_without_a_lesion_give_no_segmentation() -> None:
     slices = source_slices(one.sources, headers, [None] * len(headers))
     labels = np.zeros((int(headers[0].Columns), int(headers[0].Rows), len(headers)), dtype=np.uint8)
     assert segment_lesions(one.objects, labels, slices, voxel_ml=0.5) is None
+
+
+@pytest.mark.parametrize(
+    ("small", "factor", "shape"),
+    [((3, 5), 2, (6, 10)), ((3, 5), 2, (5, 9)), ((4, 4), 2, (8, 8)), ((3, 3), 3, (7, 7))],
+)
+def test_each_pixel_becomes_a_block_whatever_the_byte_that_it_lies_in(
+    small: tuple[int, int], factor: int, shape: tuple[int, int]
+) -> None:
+    frames = np.random.default_rng(2).integers(0, 2, (5, *small), dtype=np.uint8)
+    dataset = Dataset()
+    dataset.Rows, dataset.Columns = small
+    dataset.NumberOfFrames = len(frames)
+    dataset.add_new("PixelData", "OB", np.packbits(frames.ravel(), bitorder="little").tobytes())
+    enlarge_frames(dataset, factor, *shape)
+    expected = np.kron(frames, np.ones((1, factor, factor), dtype=np.uint8))[:, : shape[0], : shape[1]]
+    assert (dataset.Rows, dataset.Columns) == shape
+    bits = np.unpackbits(np.frombuffer(dataset.PixelData, np.uint8), bitorder="little")
+    np.testing.assert_array_equal(bits[: expected.size], expected.ravel())
+    assert not bits[expected.size :].any()
+    assert len(dataset.PixelData) == -(-expected.size // 16) * 2

@@ -1,6 +1,7 @@
 """Rows 67 to 73 of the catalogue of bad inputs: output folders, signals, clocks, settings, surroundings.
 
-Requirements: REQ-OUTPUT-1, REQ-OUTPUT-2, REQ-OUTPUT-3, REQ-OUTPUT-4, REQ-SAME-1, REQ-LIMITS-2, REQ-NETWORK-1,
+Requirements: REQ-OUTPUT-1, REQ-OUTPUT-2, REQ-OUTPUT-3, REQ-OUTPUT-4, REQ-SAME-1, REQ-GATE-3, REQ-LIMITS-1,
+REQ-LIMITS-2, REQ-NETWORK-1,
 REQ-CODE-1.
 """
 
@@ -16,10 +17,15 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pydicom
 import pytest
+from numpy.typing import NDArray
 
-from builders.command_line import ASSESSED, CommandLine, Expected, read_outcome, run_main
+from builders.command_line import ASSESSED, CommandLine, Expected, Outcome, read_outcome, run_main
+from builders.large_study import make_large_study
+from builders.memory import measured
+from builders.oracle import SPACING, chest_with_lesions
 from builders.planted import TOKEN, make_study
 from covid_ct_mask_net.app.output_folder import OutputFolder
 from covid_ct_mask_net.errors import ExitCode
@@ -321,6 +327,149 @@ def test_row_71_no_home_no_name_nothing_writable_but_the_output(triage: CommandL
     assert list(temporary.iterdir()) == []
     assert "Traceback" not in done.stderr
     assert TOKEN not in done.stdout + done.stderr
+
+
+# --- 72: slices that are too large for memory
+
+SMALL_MEMORY = ("--set", "limits.reduce_voxels=400000", "--set", "limits.reduce_side=96")
+
+
+def enlarge(hu: NDArray, spacing: tuple[float, float, float]) -> dict[str, object]:
+    """The phantom with each pixel four times, at the same place in the patient."""
+    fine = (spacing[0], spacing[1] / 2, spacing[2] / 2)
+    origin = (-80.0 - fine[2] / 2, -80.0 - fine[1] / 2, -50.0)
+    return {"hu": hu.repeat(2, axis=1).repeat(2, axis=2), "spacing": fine, "origin": origin}
+
+
+def turned(properties: dict[str, object]) -> dict[str, object]:
+    """The same chest, its slices stored from left to right and from posterior to anterior."""
+    hu, spacing, origin = (properties[name] for name in ("hu", "spacing", "origin"))
+    far = [o + (n - 1) * s for o, n, s in zip(origin, hu.shape[::-1], spacing[::-1], strict=True)]  # type: ignore
+    return {
+        **properties,
+        "hu": hu[:, ::-1, ::-1],  # type: ignore[index]
+        "orientation": (-1.0, 0.0, 0.0, 0.0, -1.0, 0.0),
+        "origin": (far[0], far[1], origin[2]),  # type: ignore[index]
+    }
+
+
+def in_patient(outcome: Outcome) -> dict[str, set[tuple[float, float, float]]]:
+    """Corners of the segmented pixels (mm, LPS), by segment."""
+    dataset = pydicom.dcmread(outcome.output / outcome.result["pseudonym"] / "seg.dcm")
+    labels = {s.SegmentNumber: s.SegmentLabel for s in dataset.SegmentSequence}
+    shared = dataset.SharedFunctionalGroupsSequence[0]
+    spacing = [float(v) for v in shared.PixelMeasuresSequence[0].PixelSpacing]
+    plane = np.array(shared.PlaneOrientationSequence[0].ImageOrientationPatient, dtype=float).reshape(2, 3)
+    found: dict[str, set[tuple[float, float, float]]] = {label: set() for label in labels.values()}
+    for frame, groups in zip(dataset.pixel_array, dataset.PerFrameFunctionalGroupsSequence, strict=True):
+        label = labels[groups.SegmentIdentificationSequence[0].ReferencedSegmentNumber]
+        origin = np.array(groups.PlanePositionSequence[0].ImagePositionPatient, dtype=float)
+        rows, columns = np.nonzero(frame)
+        for row, column in zip(rows, columns, strict=True):
+            for edge in (-0.5, 0.5):
+                shift = plane[0] * spacing[1] * (column + edge) + plane[1] * spacing[0] * (row + edge)
+                found[label].add(tuple(np.round(origin + shift, 2)))
+    return found
+
+
+@pytest.mark.parametrize("change", [dict, turned], ids=["as it is", "turned"])
+def test_row_72_large_slices_are_reduced_and_results_lie_where_the_lesions_are(
+    triage: CommandLine, change: Callable[[dict[str, object]], dict[str, object]]
+) -> None:
+    fine = change(enlarge(chest_with_lesions(), SPACING))
+    make_study(triage.inputs, **fine)
+    whole = triage("--set", "limits.isolation=false")
+    assert whole.code == ASSESSED
+    reduced = triage.expect(Expected(ASSESSED, warnings=["MATRIX_REDUCED"]), *SMALL_MEMORY)
+    assert "MATRIX_REDUCED" not in whole.warnings()
+    (sentence,) = (w["sentence"] for w in reduced.result["warnings"] if w["code"] == "MATRIX_REDUCED")
+    assert "40 slices of 192 x 192 pixels" in sentence
+    assert "to 96 x 96 of 3.50 x 3.50 mm" in sentence
+    # The geometry is that of the images.
+    assert reduced.result["geometry"]["shape"] == [192, 192, 40]
+    assert reduced.result["geometry"]["spacing_mm"] == whole.result["geometry"]["spacing_mm"]
+    assert len(reduced.result["slices"]) == len(whole.result["slices"])
+    assert [lesion["side"] for lesion in reduced.result["lesions"]] == ["right", "left"]
+    for one, other in zip(reduced.result["lesions"], whole.result["lesions"], strict=True):
+        assert {**one, "volume_ml": 0, "centroid_mm": 0} == {**other, "volume_ml": 0, "centroid_mm": 0}
+        assert one["volume_ml"] == pytest.approx(other["volume_ml"], rel=0.01)
+        assert one["centroid_mm"] == pytest.approx(other["centroid_mm"], abs=0.1)
+    for one, other in zip(reduced.result["slices"], whole.result["slices"], strict=True):
+        assert one["sop_instance_uid"] == other["sop_instance_uid"]
+        for mine, its in zip(one["detections"], other["detections"], strict=True):
+            # The oracle draws boxes half a pixel short, and pixels are twice as large.
+            assert mine["box"] == pytest.approx(its["box"], abs=0.51)
+
+
+def test_row_72_every_object_is_in_pixels_of_the_images(triage: CommandLine) -> None:
+    """What was found on reduced slices of 96 x 96 is the same place as on a scan of 96 x 96."""
+    make_study(triage.inputs, hu=chest_with_lesions(), spacing=SPACING)
+    coarse = triage()
+    place = in_patient(coarse)
+    outlines = corners(coarse)
+    for path in triage.inputs.iterdir():
+        path.unlink()
+    make_study(triage.inputs, **enlarge(chest_with_lesions(), SPACING))
+    reduced = triage(*SMALL_MEMORY)
+    folder = reduced.output / reduced.result["pseudonym"]
+    images = {str(d.SOPInstanceUID): d for d in map(pydicom.dcmread, triage.inputs.iterdir())}
+    segmentation = pydicom.dcmread(folder / "seg.dcm")
+    assert segmentation.pixel_array.shape[1:] == (192, 192)
+    for groups in segmentation.PerFrameFunctionalGroupsSequence:
+        source = groups.DerivationImageSequence[0].SourceImageSequence[0]
+        image = images[source.ReferencedSOPInstanceUID]
+        assert groups.PlanePositionSequence[0].ImagePositionPatient == image.ImagePositionPatient
+        assert source.SpatialLocationsPreserved == "YES"
+    # Corners of blocks are corners of two by two pixels.
+    assert set(place) == set(in_patient(reduced))
+    for label, points in in_patient(reduced).items():
+        assert place[label] <= points
+        assert np.min(list(points), axis=0) == pytest.approx(np.min(list(place[label]), axis=0))
+        assert np.max(list(points), axis=0) == pytest.approx(np.max(list(place[label]), axis=0))
+    # Outlines of the presentation state: twice as many pixels from the corner of the image.
+    assert {key: np.array(value) * 2 for key, value in outlines.items()}.keys() == corners(reduced).keys()
+    for key, points in corners(reduced).items():
+        np.testing.assert_allclose(points, np.array(outlines[key]) * 2)
+    assert b"MATRIX_REDUCED" in (folder / "sr.dcm").read_bytes()
+    assert (folder / "sc-1.dcm").is_file()
+
+
+def corners(outcome: Outcome) -> dict[tuple[str, int], list[tuple[float, float]]]:
+    """Outlines of the presentation state by image (number of the slice) and order on it."""
+    folder = outcome.output / outcome.result["pseudonym"]
+    order = [s["sop_instance_uid"] for s in outcome.result["slices"]]
+    found = {}
+    for annotation in pydicom.dcmread(folder / "gsps.dcm").GraphicAnnotationSequence:
+        place = order.index(annotation.ReferencedImageSequence[0].ReferencedSOPInstanceUID)
+        for number, graphic in enumerate(annotation.GraphicObjectSequence):
+            points = np.array(graphic.GraphicData, dtype=float).reshape(-1, 2)
+            found[annotation.GraphicLayer, place, number] = [tuple(p) for p in points]
+    return found
+
+
+def test_row_72_what_cannot_be_reduced_enough_is_refused(triage: CommandLine) -> None:
+    make_study(triage.inputs)
+    refused = triage.expect(
+        Expected(ExitCode.REFUSED_INPUT, "VOXELS"), "--set", "limits.voxels=368639", *SMALL_MEMORY
+    )
+    assert "reduce_side" in refused.result["reasons"][0]["sentence"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(2400)
+def test_row_72_two_thousand_slices_of_1024_in_4_gb(tmp_path: Path) -> None:
+    """Program and readers together; read, decoded, computed and written by the shipped weights."""
+    make_large_study(tmp_path / "in")
+    environment = {**os.environ, "SOURCE_DATE_EPOCH": ""}
+    command = [sys.executable, "-m", "covid_ct_mask_net", "triage", str(tmp_path / "in")]
+    command += ["-o", str(tmp_path / "out"), "--slices", "every=2", "--quiet"]
+    run = measured(command, environment, timeout=2000)
+    assert run.code == 0, run.stderr[-3000:]
+    result = read_outcome(0, "", "", tmp_path / "out").result
+    assert result["status"] == "assessed"
+    assert "MATRIX_REDUCED" in [warning["code"] for warning in result["warnings"]]
+    assert result["geometry"]["shape"] == [1024, 1024, 2000]
+    assert run.together_mb < 4000, f"{run.together_mb:.0f} MB, the program alone {run.alone_mb:.0f} MB"
 
 
 @pytest.mark.parametrize("option", ["--config", "--config_file", "--meta_file", "--evaluator#amp"])

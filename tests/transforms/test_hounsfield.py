@@ -36,8 +36,20 @@ def test_what_lies_outside_of_the_scale_is_clipped_and_padding_is_air() -> None:
     assert checked[:6].tolist() == [-1024.0, -1024.0, -1024.0, -1024.0, 3071.0, 3071.0]
 
 
-def test_integers_become_float32() -> None:
-    assert _check(_volume().to(torch.int16)).dtype == torch.float32
+def test_whole_hu_take_two_bytes_and_everything_else_becomes_float32() -> None:
+    whole = _volume().round()
+    assert _check(whole.to(torch.int32)).dtype == torch.float32
+    short = _check(whole.to(torch.int16))
+    assert short.dtype == torch.int16
+    assert torch.equal(short.to(torch.float32).as_tensor(), _check(whole).as_tensor())
+
+
+def test_padding_of_whole_hu_becomes_air() -> None:
+    volume = _volume().round().to(torch.int16)
+    volume[0, 0, 0, 0], volume[0, 0, 0, 1] = 32767, -2000
+    checked = _check(volume)
+    assert checked.dtype == torch.int16
+    assert checked[0, 0, 0, :2].tolist() == [-1024, -1024]
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

@@ -36,19 +36,25 @@ def test_slices_with_enough_lung_from_inferior_to_superior() -> None:
 
 def test_rows_run_to_posterior_and_columns_to_the_left() -> None:
     out = ExtractLungSlicesd(least_area_mm2=6.0)(_data(0, 0, 12, 0, 0))
-    (shown,) = out["slices"][:, 0]
+    (shown,) = out["slices"][:][:, 0]
     for row in range(3):
         for column in range(4):
             assert shown[row, column] == column + 10 * row + 200
 
 
-def test_values_are_plain_tensors_in_one_piece_and_the_volume_stays() -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.int16])
+def test_values_are_plain_tensors_in_one_piece_and_the_volume_stays(dtype: torch.dtype) -> None:
     data = _data(12, 12, 12, 12, 12)
+    data["image"] = data["image"].to(dtype)
+    before = data["image"].clone()
     out = ExtractLungSlicesd(least_area_mm2=1.0)(data)
-    assert type(out["slices"]) is torch.Tensor
-    assert out["slices"].is_contiguous()
+    for given in (out["slices"][:], out["slices"][[3, 1]], out["slices"][2]):
+        assert type(given) is torch.Tensor
+        assert given.is_contiguous()
+        assert given.dtype == torch.float32
+        given += 1.0
     assert out["image"] is data["image"]
-    assert out["slices"].dtype == data["image"].dtype
+    assert torch.equal(data["image"].as_tensor(), before.as_tensor())
 
 
 def test_the_area_counts_both_lungs_in_mm2() -> None:
@@ -85,8 +91,8 @@ def test_slices_may_be_cropped_to_the_lungs_and_say_so() -> None:
     assert box.top + box.height >= 52
     assert box.left <= 37
     assert box.left + box.width >= 63
-    part = whole["slices"][:, :, box.top : box.top + box.height, box.left : box.left + box.width]
-    assert torch.equal(cropped["slices"], part)
+    part = whole["slices"][:][:, :, box.top : box.top + box.height, box.left : box.left + box.width]
+    assert torch.equal(cropped["slices"][:], part)
     assert whole["slice_crop"].height == 90
     assert whole["slice_crop"].width == 100
 
@@ -102,7 +108,7 @@ def test_only_slices_that_may_be_read_are_cut_out() -> None:
     out = ExtractLungSlicesd(least_area_mm2=1.0, sampling="every=10")(data)
     assert out["slice_indices"].tolist() == [0, 3]
     assert len(out["slices"]) == 2
-    assert out["slices"][1, 0, 0, 0] == 300
+    assert out["slices"][1][0, 0, 0] == 300
     assert out["slice_sampling"].lung_slices == (0, 1, 3, 4)
     whole = ExtractLungSlicesd(least_area_mm2=1.0)(data)
     assert whole["slice_indices"].tolist() == [0, 1, 3, 4]

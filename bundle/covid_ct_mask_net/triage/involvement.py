@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from covid_ct_mask_net.geometry import CanonicalGrid, voxel_volume_ml
 from covid_ct_mask_net.labels import LesionClass, Zone
 from covid_ct_mask_net.results import Involvement, RegionInvolvement
-from covid_ct_mask_net.triage.label_map import slices_first
 from covid_ct_mask_net.triage.regions import SIDE_VALUES, LungRegions
 
 
@@ -36,17 +35,10 @@ def measure_involvement(
         How many slices the lesions of a slice stand for; 1 where not named. Lungs are known on all slices.
     """
     voxel_ml = voxel_volume_ml(grid.affine)
-    # A copy: lesions are given their side in it.
-    sides, classes = slices_first(regions.lungs).copy(), slices_first(lesions)
-    slices, rows, columns = np.nonzero(classes)
-    sides[slices, rows, columns] = regions.side_values(np.column_stack([columns, rows, slices]))
     # Counts by slice, side (0 to 2) and lesion class (0 to 2) answer every question below.
     counts = np.stack(
-        [
-            np.bincount((side * np.uint8(3) + lesion).ravel(), minlength=9)
-            for side, lesion in zip(sides, classes, strict=True)
-        ]
-    ).reshape(-1, 3, 3)
+        [_counts(regions, index, plane) for index, plane in enumerate(lesions.transpose(2, 1, 0))]
+    )
     for index, weight in (weights or {}).items():
         # Lung that lesions take on the slices this one stands for, as far as there is any.
         seen = counts[index, :, 1:].copy()
@@ -65,6 +57,15 @@ def measure_involvement(
             for side in regions.sides
         },
     )
+
+
+def _counts(regions: LungRegions, index: int, lesions: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Return the voxels of one slice [Y, X] by side and lesion class."""
+    # A copy: lesions are given their side in it.
+    sides = regions.lungs[:, :, index].T.copy()
+    rows, columns = np.nonzero(lesions)
+    sides[rows, columns] = regions.side_values(np.column_stack([columns, rows, np.full(len(rows), index)]))
+    return np.bincount((sides * np.uint8(3) + lesions).ravel(), minlength=9).reshape(3, 3)
 
 
 def _region(counts: NDArray[np.int64], voxel_ml: float) -> RegionInvolvement:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,14 +39,6 @@ def instance_region(instance: LesionInstance) -> tuple[int, slice, slice]:
     row, column = instance.offset
     height, width = instance.mask.shape
     return instance.slice_index, slice(row, row + height), slice(column, column + width)
-
-
-def slices_first(volume: NDArray[Any]) -> NDArray[Any]:
-    """Return a canonical volume [X, Y, Z] as slices [Z, Y, X], each contiguous in memory.
-
-    Work that goes slice by slice is many times slower on a volume whose third index varies fastest.
-    """
-    return np.ascontiguousarray(volume.transpose(2, 1, 0))
 
 
 def _rank(instance: LesionInstance) -> tuple[float, int, int, tuple[float, ...]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,7 @@ from covid_ct_mask_net.errors import UsageError
 from covid_ct_mask_net.evidence import LesionInstance, SliceEvidence
 from covid_ct_mask_net.geometry import CanonicalGrid, voxel_spacing, voxel_volume_ml
 from covid_ct_mask_net.labels import LesionClass
-from covid_ct_mask_net.triage.label_map import instance_region, slices_first
+from covid_ct_mask_net.triage.label_map import instance_region
 
 
 @dataclass(frozen=True)
@@ -99,14 +99,14 @@ def accepted_instances(
     """
     spacing = voxel_spacing(grid.affine)
     pixel_mm2 = spacing[0] * spacing[1]
-    slices = slices_first(lungs > 0)
+    slices = lungs.transpose(2, 1, 0)
     accepted = [
         instance
         for slice_evidence in evidence
         for instance in slice_evidence.instances
         if instance.score >= rules.min_score
         and instance.mask.sum() * pixel_mm2 >= rules.min_area_mm2
-        and _in_lung(instance, slices[instance.slice_index], spacing, rules)
+        and _in_lung(instance, slices[instance.slice_index] > 0, spacing, rules)
     ]
     return tuple(sorted(accepted, key=_position))
 
@@ -192,13 +192,11 @@ def slice_masks(lesion: LinkedLesion) -> dict[int, tuple[tuple[int, int], NDArra
     return masks
 
 
-def lesion_voxels(lesion: LinkedLesion) -> NDArray[np.int64]:
-    """Return the canonical voxels [i, j, k] of a lesion, each once, shape (n, 3)."""
-    voxels = []
+def lesion_voxels(lesion: LinkedLesion) -> Iterator[NDArray[np.int64]]:
+    """Yield the canonical voxels [i, j, k] of a lesion, each once, slice by slice, shape (n, 3)."""
     for index, ((row, column), mask) in slice_masks(lesion).items():
         rows, columns = np.nonzero(mask)
-        voxels.append(np.column_stack([columns + column, rows + row, np.full(len(rows), index)]))
-    return np.concatenate(voxels)
+        yield np.column_stack([columns + column, rows + row, np.full(len(rows), index)])
 
 
 def lesion_voxel_count(lesion: LinkedLesion, weights: Mapping[int, int] | None = None) -> int:

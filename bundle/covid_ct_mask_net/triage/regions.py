@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from covid_ct_mask_net.labels import Side, Zone
-from covid_ct_mask_net.triage.label_map import slices_first
 
 SIDE_VALUES: Mapping[Side, int] = {Side.RIGHT: 1, Side.LEFT: 2}
 """Values of the lung mask."""
@@ -25,11 +24,15 @@ class LungRegions:
 
     def __init__(self, lungs: NDArray[np.uint8]) -> None:
         self.lungs = lungs
-        slices = slices_first(lungs)
-        self._columns = {value: (slices == value).any(axis=1).sum(axis=0) for value in SIDE_VALUES.values()}
-        self._bounds = {
-            side: _thirds((slices == value).any(axis=(1, 2))) for side, value in SIDE_VALUES.items()
-        }
+        # Slice by slice: a volume may be as large as memory allows.
+        self._columns = {value: np.zeros(lungs.shape[0], dtype=np.int64) for value in SIDE_VALUES.values()}
+        present = {side: np.zeros(lungs.shape[2], dtype=bool) for side in SIDE_VALUES}
+        for index, plane in enumerate(lungs.transpose(2, 1, 0)):
+            for side, value in SIDE_VALUES.items():
+                columns = (plane == value).any(axis=0)
+                self._columns[value] += columns
+                present[side][index] = columns.any()
+        self._bounds = {side: _thirds(slices) for side, slices in present.items()}
 
     @property
     def sides(self) -> tuple[Side, ...]:

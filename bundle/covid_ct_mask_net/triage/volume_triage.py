@@ -219,9 +219,7 @@ def _describe(
     voxel_ml = voxel_volume_ml(grid.affine)
     reports = []
     for number, lesion in enumerate(linked, start=1):
-        voxels = lesion_voxels(lesion)
-        centroid = voxels.mean(axis=0)
-        side = _side(regions, voxels)
+        centroid, mean_hu, side = _measured(lesion, hu, regions)
         slices = lesion.slices
         x, y, z = (round(float(c), 2) for c in grid.to_patient([centroid])[0])
         reports.append(
@@ -236,7 +234,7 @@ def _describe(
                 last_slice=slices[-1],
                 slices=slices,
                 volume_ml=round(lesion_voxel_count(lesion, weights) * voxel_ml, 4),
-                mean_hu=round(float(hu[tuple(voxels.T)].mean(dtype=np.float64)), 2),
+                mean_hu=round(mean_hu, 2),
                 certainty=lesion.certainty,
                 centroid_mm=(x, y, z),
             )
@@ -244,9 +242,19 @@ def _describe(
     return tuple(reports)
 
 
-def _side(regions: LungRegions, voxels: NDArray[np.int64]) -> Side:
-    values = np.bincount(regions.side_values(voxels), minlength=3)
-    return Side.RIGHT if values[SIDE_VALUES[Side.RIGHT]] >= values[SIDE_VALUES[Side.LEFT]] else Side.LEFT
+def _measured(
+    lesion: LinkedLesion, hu: NDArray, regions: LungRegions
+) -> tuple[NDArray[np.float64], float, Side]:
+    """Return centre (canonical voxels), mean HU and side of a lesion, gone through slice by slice."""
+    count, places, total = 0, np.zeros(3), 0.0
+    sides = np.zeros(3, dtype=np.int64)
+    for voxels in lesion_voxels(lesion):
+        count += len(voxels)
+        places += voxels.sum(axis=0)
+        total += float(hu[tuple(voxels.T)].sum(dtype=np.float64))
+        sides += np.bincount(regions.side_values(voxels), minlength=3)
+    right = sides[SIDE_VALUES[Side.RIGHT]] >= sides[SIDE_VALUES[Side.LEFT]]
+    return places / count, total / count, Side.RIGHT if right else Side.LEFT
 
 
 def _slice_reports(

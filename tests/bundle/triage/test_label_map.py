@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 
 from builders.evidence import CONSOLIDATION, GGO, SHAPE, instance
-from covid_ct_mask_net.triage.label_map import instance_region, label_map, slices_first
+from covid_ct_mask_net.triage.label_map import instance_region, label_map
 
 
 def test_columns_are_x_and_rows_are_y() -> None:
@@ -48,9 +48,5 @@ def test_only_pixels_of_the_mask_count() -> None:
     assert not label_map([], SHAPE).any()
 
 
-def test_regions_and_memory() -> None:
+def test_the_region_of_an_instance() -> None:
     assert instance_region(instance(3, (2, 5), (3, 7))) == (3, slice(2, 5), slice(3, 7))
-    volume = np.arange(24).reshape(2, 3, 4)
-    slices = slices_first(volume)
-    assert slices.flags.c_contiguous
-    assert slices[3, 2, 1] == volume[1, 2, 3]

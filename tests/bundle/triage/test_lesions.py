@@ -88,7 +88,7 @@ def test_instances_of_one_slice_that_overlap_are_one_and_their_pixels_count_once
     ((corner, mask),) = slice_masks(lesion).values()
     assert corner == (10, 5)
     assert mask.shape == (7, 8)
-    voxels = lesion_voxels(lesion)
+    (voxels,) = lesion_voxels(lesion)
     assert len(np.unique(voxels, axis=0)) == len(voxels) == 56
     assert voxels.min(axis=0).tolist() == [5, 10, 3]
     assert voxels.max(axis=0).tolist() == [12, 16, 3]
