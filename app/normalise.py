@@ -27,7 +27,9 @@ from covid_ct_mask_net.app.iod_lookups import remembered_lookups
 from covid_ct_mask_net.errors import OutputError
 from covid_ct_mask_net.results import Reason
 
-OUTPUT_CHARACTER_SET = "ISO_IR 192"
+UNICODE = "ISO_IR 192"
+# Of one byte, without code extensions (PS3.3 C.12.1.1.2): what they hold can be written as it came.
+_SINGLE_BYTE = frozenset(f"ISO_IR {number}" for number in (100, 101, 109, 110, 126, 127, 138, 144, 148, 166))
 
 # Patient, General Study and Patient Study modules (PS3.3 C.7.1.1, C.7.2.1, C.7.2.2), Type 2 and Type 3. The
 # results of a study must not differ from its images in these (PS3.3 A.1.2.1).
@@ -98,10 +100,13 @@ class Sources:
         geometry and pixel format; no pixels. Patient and study are the same in all of them.
     warnings
         What was wrong with the attributes; each names keywords, never values.
+    character_set
+        That of all the instances, if it is one of one byte, else Unicode.
     """
 
     instances: tuple[Dataset, ...]
     warnings: tuple[Reason, ...] = ()
+    character_set: str = UNICODE
 
     @property
     def first(self) -> Dataset:
@@ -142,7 +147,13 @@ def normalise(headers: Iterable[Dataset | None], study_instance_uid: str | None)
         )
     with quiet_pydicom():
         shared, warnings = _patient_and_study([unique[uid] for uid in sorted(unique)])
-        return Sources(tuple(_instance(header, shared) for header in unique.values()), warnings)
+        instances = tuple(_instance(header, shared) for header in unique.values())
+        return Sources(instances, warnings, _character_set(unique.values()))
+
+
+def _character_set(headers: Iterable[Dataset]) -> str:
+    declared = {str(header.get("SpecificCharacterSet") or "") for header in headers}
+    return declared.pop() if len(declared) == 1 and declared <= _SINGLE_BYTE else UNICODE
 
 
 def has_patient_and_study(keyword: str) -> bool:
@@ -166,7 +177,7 @@ def quiet_writers() -> Iterator[None]:
 
 def _patient_and_study(headers: Sequence[Dataset]) -> tuple[Dataset, tuple[Reason, ...]]:
     shared = Dataset()
-    shared.SpecificCharacterSet = OUTPUT_CHARACTER_SET
+    shared.SpecificCharacterSet = UNICODE
     invalid = []
     for keyword in (*_TYPE_2, *_TYPE_3):
         found = [_value(header, keyword) for header in headers]

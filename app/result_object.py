@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import highdicom
+import pydicom.charset
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
 from pydicom.valuerep import DT
 
 from covid_ct_mask_net import RESEARCH_NOTICE, UNTRAINED_NOTICE, __version__
 from covid_ct_mask_net.app import codes
-from covid_ct_mask_net.app.normalise import OUTPUT_CHARACTER_SET, Sources, copy_patient_and_study
+from covid_ct_mask_net.app.normalise import UNICODE, Sources, copy_patient_and_study, has_patient_and_study
 from covid_ct_mask_net.app.uids import ResultUids, device_uid
 from covid_ct_mask_net.clock import now
 from covid_ct_mask_net.results import StudyResult
@@ -65,6 +67,18 @@ class ResultObjects:
         )
         return cls(result, sources, uids)
 
+    @functools.cached_property
+    def character_set(self) -> str:
+        """That of the sources if it holds all texts, so that names are the same to the byte; else Unicode."""
+        encoding = str(pydicom.charset.python_encoding[self.sources.character_set])
+        names = (element.value for element in self.sources.first if has_patient_and_study(element.keyword))
+        try:
+            for text in (self.result.to_json(), *map(str, names)):
+                text.encode(encoding)
+        except UnicodeEncodeError:
+            return UNICODE
+        return self.sources.character_set
+
     @property
     def device_uid(self) -> str:
         """Device UID of the software with its weights."""
@@ -101,7 +115,7 @@ class ResultObjects:
         return f"RESEARCH ONLY {UNTRAINED_NOTICE if untrained else 'chest CT triage'}: {_SERIES[kind][1]}"
 
     def finish(self, dataset: Dataset) -> Dataset:
-        """Give a result the patient and study of its sources, one time stamp and the output character set.
+        """Give a result the patient and study of its sources, one time stamp and the character set.
 
         All objects of a run carry the one time of the run: highdicom stamps each with its own.
         """
@@ -118,7 +132,7 @@ class ResultObjects:
         for item in [item for item in stamped if "ContributionDateTime" in item]:
             item.ContributionDateTime = DT(moment)
         dataset.TimezoneOffsetFromUTC = "+0000"
-        dataset.SpecificCharacterSet = OUTPUT_CHARACTER_SET
+        dataset.SpecificCharacterSet = self.character_set
         return dataset
 
     def _contributing_equipment(self) -> highdicom.ContributingEquipment:

@@ -27,19 +27,26 @@ def test_each_instance_once_with_its_own_identifiers(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "charset"),
+    ("name", "charset", "written"),
     [
-        ("Müller^Ångström", "ISO_IR 100"),
-        ("Иванов^Иван", "ISO_IR 144"),
-        ("王^小明", "ISO_IR 192"),
-        ("王^小明", "GB18030"),
-        ("Doe^Jane", ""),
+        ("Müller^Ångström", "ISO_IR 100", "ISO_IR 100"),
+        ("Иванов^Иван", "ISO_IR 144", "ISO_IR 144"),
+        ("王^小明", "ISO_IR 192", "ISO_IR 192"),
+        ("王^小明", "GB18030", "ISO_IR 192"),
+        ("Doe^Jane", "", "ISO_IR 192"),
     ],
 )
-def test_names_keep_their_letters(tmp_path: Path, name: str, charset: str) -> None:
-    first = sources(tmp_path, patient_name=name, charset=charset).first
-    assert str(first.PatientName) == name
-    assert first.SpecificCharacterSet == "ISO_IR 192"
+def test_names_keep_their_letters(tmp_path: Path, name: str, charset: str, written: str) -> None:
+    found = sources(tmp_path, patient_name=name, charset=charset)
+    assert str(found.first.PatientName) == name
+    assert found.character_set == written
+
+
+def test_images_in_several_character_sets_give_results_in_unicode(tmp_path: Path) -> None:
+    def other(index: int, dataset: Dataset) -> None:
+        dataset.SpecificCharacterSet = "ISO_IR 101" if index == 3 else "ISO_IR 100"
+
+    assert sources(tmp_path, patient_name="Doe^Jane", edit=other).character_set == "ISO_IR 192"
 
 
 def test_what_the_source_lacks_is_there_and_empty(tmp_path: Path) -> None:

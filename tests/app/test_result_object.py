@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import io
 
 import pydicom
@@ -7,7 +8,7 @@ import pytest
 from pydicom.dataset import Dataset
 
 from builders.result_set import made
-from covid_ct_mask_net.app.result_object import file_bytes
+from covid_ct_mask_net.app.result_object import ResultObjects, file_bytes
 
 KINDS = ("sr", "seg", "sc", "gsps", "kos", "pdf")
 
@@ -34,3 +35,20 @@ def test_files_begin_with_an_empty_preamble() -> None:
     content = file_bytes(made().read("sr.dcm"))
     assert content[:132] == bytes(128) + b"DICM"
     assert pydicom.dcmread(io.BytesIO(content)) == made().read("sr.dcm")
+
+
+def test_names_are_written_as_they_came_where_the_character_set_holds_all_texts() -> None:
+    one = made()
+    assert one.sources.character_set == "ISO_IR 100"
+    assert one.objects.character_set == "ISO_IR 100"
+    images = [image["PatientName"].value.original_string for image in one.images.values()]
+    assert set(images) == {one.read("sr.dcm")["PatientName"].value.original_string}
+
+
+def test_texts_that_the_character_set_lacks_put_all_in_unicode() -> None:
+    one = made()
+    assert one.result.model is not None
+    model = dataclasses.replace(one.result.model, notice="仅供研究使用")
+    objects = ResultObjects.of(dataclasses.replace(one.result, model=model), one.sources)
+    assert objects.character_set == "ISO_IR 192"
+    assert objects.finish(Dataset()).SpecificCharacterSet == "ISO_IR 192"

@@ -32,10 +32,10 @@ KNOWN_WARNINGS = ("Content Item not in template", "Source series for segmentatio
 
 
 def write(folder: Path, **properties: object) -> list[Path]:
-    """Write a study with an ASCII name and its results, and return the files of both."""
+    """Write a study and its results, and return the files of both."""
+    naming = {"charset": "ISO_IR 192", "patient_name": "Roe^Jane"}
     make_ct_series(
-        folder / "in", hu=chest_with_lesions(), spacing=SPACING, charset="ISO_IR 192",
-        patient_name="Roe^Jane", **properties,  # type: ignore[arg-type]
+        folder / "in", hu=chest_with_lesions(), spacing=SPACING, **{**naming, **properties},  # type: ignore[arg-type]
     )  # fmt: skip
     run = TriageRun.start([folder / "in"], folder / "out")
     chain = StudyChain(oracle_pipeline(), folder / "out", settings=ReportSettings(pdf=True))
@@ -54,8 +54,15 @@ def said(*command: object) -> list[str]:
 
 
 @pytest.mark.skipif(shutil.which("dcentvfy") is None, reason="dicom3tools (dcentvfy) is not installed")
-def test_patient_study_and_series_are_the_same_in_images_and_results(tmp_path: Path) -> None:
-    files = write(tmp_path)
+@pytest.mark.parametrize(
+    ("name", "charset"),
+    [("Roe^Jane", "ISO_IR 192"), ("Müller^Ångström", "ISO_IR 100")],
+    ids=["utf8", "latin1"],
+)
+def test_patient_study_and_series_are_the_same_in_images_and_results(
+    tmp_path: Path, name: str, charset: str
+) -> None:
+    files = write(tmp_path, patient_name=name, charset=charset)
     assert len(files) > 45
     lines = said("dcentvfy", *files)
     assert [line for line in lines if line.startswith("Error")] == []
