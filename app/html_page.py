@@ -28,14 +28,14 @@ h1{font-size:1.5rem;margin:.5rem 0}h2{font-size:1.15rem;margin:2rem 0 .5rem}
 .urgent{color:var(--urgent)}.raised{color:var(--raised)}.routine{color:var(--routine)}
 .scroll{overflow-x:auto}table{border-collapse:collapse;min-width:100%}
 th,td{border-bottom:1px solid var(--line);padding:.35rem .6rem;text-align:left;vertical-align:top}
-th{background:var(--band);font-weight:600;white-space:nowrap}td.n{text-align:right;
-font-variant-numeric:tabular-nums;white-space:nowrap}
+th{background:var(--band);font-weight:600;white-space:nowrap}.n{text-align:right}
+td.n{font-variant-numeric:tabular-nums;white-space:nowrap}td:has(.bar){vertical-align:middle}
 .pictures{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,19rem),1fr));gap:1rem}
 figure{margin:0;max-width:44rem}img,svg{max-width:100%;height:auto;display:block}figcaption{color:var(--soft);font-size:.9rem}
 .bar{display:block;height:.6rem;background:#3b82c4;border-radius:2px;min-width:1px}
 code{overflow-wrap:anywhere}a{color:inherit}td:first-child{min-width:6rem}
 @media(max-width:40rem){body{padding:.6rem}th,td{padding:.3rem .35rem;font-size:.85rem}
-th{white-space:normal}.scroll svg{min-width:34rem}}
+td:first-child{min-width:0}th{white-space:normal}.scroll svg{min-width:34rem}}
 """
 
 
@@ -63,8 +63,11 @@ def page(title: str, body: str, notices: Sequence[str] = ()) -> str:
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[int] = ()) -> str:
-    """Return a table of texts; columns in ``numbers`` are set flush right."""
-    head = "".join(f'<th scope="col">{escape(heading)}</th>' for heading in headings)
+    """Return a table of texts; columns in ``numbers`` are set flush right, headings too."""
+    head = "".join(
+        f'<th scope="col"{" class=n" if column in numbers else ""}>{escape(heading)}</th>'
+        for column, heading in enumerate(headings)
+    )
     lines = [
         "<tr>"
         + "".join(

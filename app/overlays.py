@@ -103,9 +103,10 @@ def _outline(draw: ImageDraw.ImageDraw, lesion: Drawn, step: tuple[float, float]
         draw.line(points, fill=(0, 0, 0), width=4, joint="curve")
         draw.line(points, fill=colour, width=2, joint="curve")
     largest = max(polygons, key=len)
-    x, y = largest.max(axis=0)[0] + 4, largest.min(axis=0)[1] - 4
+    # Beside the point farthest to the upper right: the corner of the box may be far from the lesion.
+    x, y = largest[np.argmax(largest[:, 0] - largest[:, 1])] + (4, -4)
     draw.text(
-        (x, max(y, 14.0)), str(lesion.number), fill=colour, font=_font(18), anchor="ls",
+        (float(x), max(float(y), 14.0)), str(lesion.number), fill=colour, font=_font(18), anchor="ls",
         stroke_width=2, stroke_fill=(0, 0, 0),
     )  # fmt: skip
 
