@@ -125,17 +125,20 @@ class StudyChain:
                 job.error = error
             # One study must not take the others with it, whatever goes wrong inside.
             except Exception as error:
-                cause = declining_cause(error)
-                job.error = cause or InternalError(
-                    "INTERNAL",
-                    f"Stage {name} stopped with {type(error).__name__}; this is a defect of the software. "
-                    "Run again with --debug for the traceback and report it.",
-                )
-                if cause is None:
-                    _log.error("study %s: %s", job.source.pseudonym, job.error.sentence)
-                    _log.debug("traceback", exc_info=error)
+                job.error = declining_cause(error) or self._internal_error(name, error, job)
         if job.error is None and (reason := declined(job.data)) is not None:
             job.error = reason
+
+    @staticmethod
+    def _internal_error(stage: str, error: Exception, job: StudyJob) -> InternalError:
+        failure = InternalError(
+            "INTERNAL",
+            f"Stage {stage} stopped with {type(error).__name__}; this is a defect of the software. "
+            "Run again with --debug for the traceback and report it.",
+        )
+        _log.error("study %s: %s", job.source.pseudonym, failure.sentence)
+        _log.debug("traceback", exc_info=error)
+        return failure
 
     def select(self, job: StudyJob) -> None:
         """Choose the series to read (DICOM)."""
@@ -197,30 +200,43 @@ class StudyChain:
         job.data = self.pipeline.assess(job.data)
 
     def report(self, job: StudyJob) -> StudyResult:
-        """Write the result set of a study, assessed or not, and let go of its pixels."""
+        """Write the result set of a study, assessed or not, and let go of its pixels.
+
+        A study whose reports cannot be made has failed, and gets a result that says so and nothing else.
+        """
         with job.timed("report"):
-            sources = _report_sources(job)
-            if sources is not None:
-                job.source = dataclasses.replace(
-                    job.source, warnings=(*job.source.warnings, *sources.warnings)
-                )
-            result = self._result(job)
-            files: dict[str, bytes] = {"result.json": result.to_json().encode()}
-            findings = Findings.of(job.data, result, job.volume)
-            shown = () if findings is None else views(result, findings)
-            if self.settings.html:
-                files["report.html"] = html_report(result, findings, shown).encode()
-            # The objects need masks, not HU: large ones would have no room beside the volume.
-            job.data = {}
-            findings = None if findings is None else findings.without_pixels()
-            if sources is not None:
-                images = None
-                if findings is not None and job.volume is not None:
-                    images = Images(job.volume, findings, shown)
-                files |= dicom_results(result, sources, images, self.settings)
-            write_result_set(self.output, result.pseudonym, files)
+            try:
+                result = self._report(job)
+            except CovidCTMaskNetError:
+                raise
+            # One study must not take the others with it here either.
+            except Exception as error:
+                job.error = self._internal_error("report", error, job)
+                result = self._result(job)
+                write_result_set(self.output, result.pseudonym, {"result.json": result.to_json().encode()})
         job.result = result
         job.release()
+        return result
+
+    def _report(self, job: StudyJob) -> StudyResult:
+        sources = _report_sources(job)
+        if sources is not None:
+            job.source = dataclasses.replace(job.source, warnings=(*job.source.warnings, *sources.warnings))
+        result = self._result(job)
+        files: dict[str, bytes] = {"result.json": result.to_json().encode()}
+        findings = Findings.of(job.data, result, job.volume)
+        shown = () if findings is None else views(result, findings)
+        if self.settings.html:
+            files["report.html"] = html_report(result, findings, shown).encode()
+        # The objects need masks, not HU: large ones would have no room beside the volume.
+        job.data = {}
+        findings = None if findings is None else findings.without_pixels()
+        if sources is not None:
+            images = None
+            if findings is not None and job.volume is not None:
+                images = Images(job.volume, findings, shown)
+            files |= dicom_results(result, sources, images, self.settings)
+        write_result_set(self.output, result.pseudonym, files)
         return result
 
     def _result(self, job: StudyJob) -> StudyResult:

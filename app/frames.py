@@ -62,10 +62,13 @@ def frames_of_instance(instance: Instance) -> tuple[Frame, ...]:
     if instance.header.SOPClassUID not in headers.ENHANCED_CT:
         return (Frame(instance, instance.header),)
     count = int(headers.number(instance.header, "NumberOfFrames") or 1)
-    per_frame = instance.header.get("PerFrameFunctionalGroupsSequence") or []
-    shared = next(iter(instance.header.get("SharedFunctionalGroupsSequence") or []), Dataset())
+    per_frame = headers.items(instance.header, "PerFrameFunctionalGroupsSequence")
+    shared = next(iter(headers.items(instance.header, "SharedFunctionalGroupsSequence")), Dataset())
     common = Dataset()
-    common.update({element.tag: element for element in instance.header if element.keyword not in _GROUPS})
+    for tag in list(instance.header.keys()):
+        element = headers.readable_element(instance.header, tag)
+        if element is not None and element.keyword not in _GROUPS:
+            common.add(element)
     common.file_meta = instance.header.file_meta
     frames = []
     for number in range(1, count + 1):
@@ -78,12 +81,11 @@ def _frame_header(common: Dataset, shared: Dataset, own: Dataset) -> Dataset:
     header = Dataset()
     header.update(common)
     for macro, keywords in _MACROS.items():
-        item = next(iter(own.get(macro) or shared.get(macro) or []), None)
-        if item is None:
-            continue
+        item = next(iter(headers.items(own, macro) or headers.items(shared, macro)), Dataset())
         for keyword in keywords:
-            if keyword in item:
-                header[keyword] = item[keyword]
+            element = headers.readable_element(item, keyword)
+            if element is not None:
+                header[keyword] = element
     if "FrameType" in header:
         header.ImageType = header.FrameType
     return header

@@ -14,19 +14,21 @@ import stat
 import struct
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 from pydicom import dcmread
 from pydicom.datadict import dictionary_has_tag, dictionary_VR
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.filebase import DicomBytesIO
 from pydicom.filereader import read_file_meta_info, read_preamble
 from pydicom.filewriter import write_file_meta_info
-from pydicom.tag import BaseTag
+from pydicom.sequence import Sequence as DicomSequence
+from pydicom.tag import BaseTag, Tag
 from pydicom.uid import (
     UID,
     CTImageStorage,
@@ -61,6 +63,8 @@ DAMAGE = (
     AttributeError,
     EOFError,
     LookupError,
+    # "inf" in an integer string, a decimal beyond all bounds.
+    ArithmeticError,
     struct.error,
 )
 
@@ -179,6 +183,9 @@ def _refusing(limits: Limits) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        # pydicom raises some of its own, which the system knows nothing of.
+        if error.errno is None:
+            raise _damaged(error) from error
         raise FileRefusedError(
             "UNREADABLE", f"The file cannot be read ({error.strerror}); check that it is there and readable."
         ) from error
@@ -193,10 +200,14 @@ def _refusing(limits: Limits) -> Iterator[None]:
             f"Reading the file takes more than {limits.read_memory_bytes} bytes (read_memory_bytes).",
         ) from error
     except DAMAGE as error:
-        raise FileRefusedError(
-            "NOT_DICOM",
-            f"The file begins as DICOM but its data elements cannot be read ({type(error).__name__}).",
-        ) from error
+        raise _damaged(error) from error
+
+
+def _damaged(error: Exception) -> FileRefusedError:
+    return FileRefusedError(
+        "NOT_DICOM",
+        f"The file begins as DICOM but its data elements cannot be read ({type(error).__name__}).",
+    )
 
 
 def check_regular(path: Path, limits: Limits) -> os.stat_result:
@@ -286,6 +297,20 @@ def text(header: Dataset, keyword: str) -> tuple[str, ...]:
         return ()
     values = [value] if isinstance(value, str) or not hasattr(value, "__iter__") else list(value)
     return tuple(stripped for item in values if (stripped := str(item).strip()))
+
+
+def readable_element(header: Dataset, which: BaseTag | str) -> DataElement | None:
+    """Return an element by tag or keyword; None if it is absent or its bytes are no value of its kind."""
+    try:
+        return header.get(Tag(which))
+    except DAMAGE:
+        return None
+
+
+def items(header: Dataset, keyword: str) -> Sequence[Dataset]:
+    """Return the items of a sequence; none if it is absent or something else stands in its place."""
+    element = readable_element(header, keyword)
+    return element.value if element is not None and isinstance(element.value, DicomSequence) else ()
 
 
 def check_identifiers(header: Dataset) -> None:

@@ -217,7 +217,11 @@ def _read(path: Path, limits: Limits, read_header: HeaderReader) -> Instance | R
 def _abridged(header: Dataset) -> Dataset:
     """Return the elements of a header that say whose and what an object is, without sequences."""
     kept = Dataset()
-    kept.update({e.tag: e for e in header if e.tag.group in _KEPT_GROUPS and e.VR != "SQ"})
+    for tag in [tag for tag in header.keys() if tag.group in _KEPT_GROUPS]:  # noqa: SIM118
+        # What nobody can read says nothing about the object.
+        element = headers.readable_element(header, tag)
+        if element is not None and element.VR != "SQ":
+            kept.add(element)
     return kept
 
 

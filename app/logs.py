@@ -34,7 +34,7 @@ _LEAST_LETTERS = 4
 _UID = re.compile(r"(?<![\w.])(?!1\.2\.840\.10008\.)[012](?:\.\d+){5,}(?![\w.])")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _WITHHELD = "[withheld]"
-_LIBRARIES = ("monai", "pydicom", "highdicom", "ignite", "matplotlib", "py.warnings")
+_LIBRARIES = ("monai", "pydicom", "highdicom", "ignite", "matplotlib", "nibabel.global", "py.warnings")
 
 
 class LogStyle(Enum):
@@ -146,7 +146,11 @@ def configure_logs(
     usual = logging.INFO if style is LogStyle.JSON else logging.WARNING
     root.setLevel(logging.DEBUG if debug else usual)
     for name in _LIBRARIES:
-        logging.getLogger(name).setLevel(logging.ERROR)
+        library = logging.getLogger(name)
+        library.setLevel(logging.ERROR)
+        # nibabel's has a way of its own to standard error, past the filter.
+        for own in list(library.handlers):
+            library.removeHandler(own)
     # Warnings of libraries quote values: they go through the filter like any other message.
     logging.captureWarnings(capture=True)
     return withheld

@@ -22,7 +22,7 @@ from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 from pydicom.valuerep import VR, validate_value
 
-from covid_ct_mask_net.app.headers import DAMAGE, quiet_pydicom, quieted
+from covid_ct_mask_net.app.headers import DAMAGE, items, quiet_pydicom, quieted
 from covid_ct_mask_net.app.iod_lookups import remembered_lookups
 from covid_ct_mask_net.errors import OutputError
 from covid_ct_mask_net.results import Reason
@@ -202,10 +202,9 @@ def _copy_deidentification(headers: Sequence[Dataset], shared: Dataset) -> None:
     """Keep how the patient was de-identified: one form of it is required (PS3.3 C.7.1.1, Type 1C)."""
     if shared.get("PatientIdentityRemoved") != "YES":
         return
-    sequences = [header.get("DeidentificationMethodCodeSequence") for header in headers]
-    items: Sequence[Dataset] = next((sequence for sequence in sequences if sequence), [])
+    sequences = [items(header, "DeidentificationMethodCodeSequence") for header in headers]
     codes = []
-    for item in items:
+    for item in next((sequence for sequence in sequences if sequence), ()):
         code = Dataset()
         for keyword in ("CodeValue", "CodingSchemeDesignator", "CodeMeaning"):
             value = _value(item, keyword)

@@ -12,6 +12,7 @@ from highdicom.content import PlanePositionSequence
 from highdicom.enum import CoordinateSystemNames
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
+from pydicom.valuerep import DS
 
 from covid_ct_mask_net import RESEARCH_NOTICE, __version__
 from covid_ct_mask_net.app import codes
@@ -123,6 +124,9 @@ def _dataset(
     images: list[Dataset],
 ) -> Dataset:
     first = images[0]
+    thickness = float(first.get("SliceThickness") or _thickness(objects))
+    # Type 2 in CT images; highdicom asks the first one for it, whatever measures it is given.
+    first.SliceThickness = DS(thickness, auto_format=True)
     dataset = seg.Segmentation(
         source_images=images,
         pixel_array=pixels,
@@ -133,7 +137,7 @@ def _dataset(
         content_creator_name=_CREATOR,
         pixel_measures=PixelMeasuresSequence(
             pixel_spacing=[float(value) for value in first.PixelSpacing],
-            slice_thickness=float(first.get("SliceThickness") or _thickness(objects)),
+            slice_thickness=thickness,
         ),
         plane_positions=[
             PlanePositionSequence(

@@ -18,7 +18,9 @@ from typing import Any
 import nibabel
 import numpy as np
 from monai.config import KeysCollection
+from monai.data import NibabelReader
 from monai.transforms import LoadImage, MapTransform
+from monai.utils import ensure_tuple
 from numpy.typing import NDArray
 
 from covid_ct_mask_net.errors import RefusedInputError
@@ -31,6 +33,8 @@ _KINDS = {
     540: (nibabel.nifti2.Nifti2Header, b"n+2\0", 4),
 }
 _CHUNK = 1 << 20
+# Unknown, scanner, aligned, Talairach, MNI, other template (nifti1.h; the last is newer than that).
+_PLACE_CODES = range(6)
 _File = io.BufferedReader | gzip.GzipFile
 # Rounding of quaternions and of float32 stays far below; other places in the patient lie far above.
 _CONFLICT_MM, _CONFLICT_SHARE = 1.0, 0.02
@@ -96,6 +100,20 @@ def check_nifti(path: Path, limits: NiftiLimits | None = None) -> None:
         ) from error
 
 
+class _ReaderOfWhatWasChecked(NibabelReader):
+    """MONAI's reader without its corrections of the header.
+
+    Where the sform misses pixdim by more than 1e-5 of it, which rounding does, MONAI puts the qform in its
+    place even if the header says that the qform is not in use, and with it left could become right.
+    """
+
+    def read(self, data: Any, **options: Any) -> Any:
+        """Return the image as nibabel reads it."""
+        self.filenames = ensure_tuple(data)
+        (path,) = self.filenames
+        return nibabel.load(path, **{**self.kwargs, **options})
+
+
 class LoadNiftid(MapTransform):
     """Check NIfTI files and load them: MetaTensor float32 (1, X, Y, Z), affine to RAS mm.
 
@@ -115,7 +133,9 @@ class LoadNiftid(MapTransform):
     def __init__(self, keys: KeysCollection, limits: NiftiLimits | None = None) -> None:
         super().__init__(keys)
         self.limits = limits or NiftiLimits()
-        self.load = LoadImage(reader="NibabelReader", image_only=True, ensure_channel_first=True)
+        self.load = LoadImage(image_only=True, ensure_channel_first=True)
+        # Given with each file: others, which place volumes in ways of their own, would be tried after it.
+        self.reader = _ReaderOfWhatWasChecked()
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the data with volumes in place of paths."""
@@ -123,8 +143,18 @@ class LoadNiftid(MapTransform):
         for key in self.key_iterator(loaded):
             path = Path(loaded[key])
             check_nifti(path, self.limits)
-            loaded[key] = self.load(path)
+            loaded[key] = self._read(path)
         return loaded
+
+    def _read(self, path: Path) -> Any:
+        try:
+            return self.load(path, self.reader)
+        except (ValueError, OSError, EOFError, nibabel.spatialimages.HeaderDataError) as error:
+            # What was not checked, for it does not matter to the volume.
+            raise RefusedInputError(
+                "NIFTI_UNREADABLE",
+                f"The volume cannot be read ({type(error).__name__}); its header holds what cannot be.",
+            ) from error
 
 
 def _check_name(path: Path, packed: bool) -> None:
@@ -253,6 +283,14 @@ def _check_place(header: Any, shape: tuple[int, int, int]) -> None:
             "NIFTI_SPACING",
             f"The voxels are {' x '.join(f'{s:g}' for s in spacing)} mm large; correct the header.",
         )
+    for code in ("qform_code", "sform_code"):
+        # nibabel would set others to 0 and then place the volume by something else than what is checked here.
+        if int(header[code]) not in _PLACE_CODES:
+            raise RefusedInputError(
+                "NIFTI_AFFINE",
+                f"The header has {code} {int(header[code])}; 0 to {max(_PLACE_CODES)} are known. How the "
+                "volume lies in the patient cannot be known.",
+            )
     affines = {
         name: np.asarray(read(), dtype=np.float64)
         for name, code, read in _affines(header)

@@ -117,13 +117,13 @@ def read_outcome(code: int, stdout: str, stderr: str, output: Path) -> Outcome:
 def check_safe(outcome: Outcome, *, names_input: bool = False) -> None:
     """No traceback, no patient data in texts or names, sentences for all reasons, a class only if assessed."""  # noqa: E501
     said = outcome.stdout + outcome.stderr
-    assert "Traceback" not in said
-    assert outcome.code in {int(code) for code in ExitCode}
-    assert names_input or TOKEN not in said
+    assert "Traceback" not in said, said
+    assert outcome.code in {int(code) for code in ExitCode}, outcome.code
+    assert names_input or TOKEN not in said, said
     if outcome.output.is_dir():
         for path in outcome.output.rglob("*"):
-            assert TOKEN not in path.name
-            assert not path.name.startswith((".partial", ".replaced"))
+            assert TOKEN not in path.name, path.name
+            assert not path.name.startswith((".partial", ".replaced")), path.name
             if path.is_file() and path.suffix != ".dcm":
                 assert TOKEN.encode() not in path.read_bytes(), path.name
             assert path.stat().st_mode & 0o077 == 0, f"{path.name} is open to others"

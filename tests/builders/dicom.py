@@ -26,8 +26,12 @@ from pydicom.uid import (
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLossless,
     JPEGLosslessSV1,
     JPEGLSLossless,
+    JPEGLSNearLossless,
     RLELossless,
     XRayRadiationDoseSRStorage,
 )
@@ -123,7 +127,7 @@ def make_ct_series(
     positions : sequence, optional
         ImagePositionPatient of each slice instead of ``origin`` and ``step``.
     transfer_syntax : str
-        Any of the native ones, Deflated, RLE, JPEG Lossless SV1, JPEG-LS or JPEG 2000 lossless.
+        Any that is read; stored values must fit 8 or 12 bits for the lossy forms of JPEG.
     missing_slices, duplicated_slices, truncated_header, truncated_pixels : collection of int
         Slices left out; written twice under two SOP Instance UIDs; cut inside the header; cut inside the
         pixels.
@@ -351,6 +355,12 @@ def _encode(dataset: Dataset, transfer_syntax: str) -> bytes:
             number_of_frames=1,
         )
     encoders = {
+        JPEGBaseline8Bit: lambda: imagecodecs.jpeg8_encode(pixels.astype("u1")),
+        JPEGExtended12Bit: lambda: imagecodecs.jpeg8_encode(pixels.view("<u2"), bitspersample=12),
+        JPEGLossless: lambda: imagecodecs.jpeg8_encode(
+            pixels.view("<u2"), lossless=True, predictor=4, bitspersample=16
+        ),
+        JPEGLSNearLossless: lambda: imagecodecs.jpegls_encode(pixels.view("<u2"), level=2),
         JPEGLosslessSV1: lambda: imagecodecs.ljpeg_encode(pixels.view("<u2"), bitspersample=16),
         JPEGLSLossless: lambda: imagecodecs.jpegls_encode(pixels.view("<u2")),
         # Lossy or not: the syntax leaves it open, the attribute Lossy Image Compression says it.
