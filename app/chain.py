@@ -29,7 +29,7 @@ from covid_ct_mask_net.app.views import views
 from covid_ct_mask_net.declining import declined, declining_cause
 from covid_ct_mask_net.errors import CovidCTMaskNetError, RefusedInputError
 from covid_ct_mask_net.identifiers import pseudonym
-from covid_ct_mask_net.nifti_file import LoadNiftid, NiftiLimits
+from covid_ct_mask_net.nifti_file import LoadNiftid
 from covid_ct_mask_net.pipeline import VolumePipeline
 from covid_ct_mask_net.postprocessing import SourceKeyd, nifti_result
 from covid_ct_mask_net.result_set import write_result_set
@@ -152,7 +152,7 @@ class StudyChain:
         """Read the pixels of the chosen series, or of the NIfTI file."""
         if job.nifti is not None:
             job.data = {"volume": str(job.nifti), "source_key": job.source.key}
-            job.data = LoadNiftid("volume", self._nifti_limits())(job.data)
+            job.data = LoadNiftid("volume", self.limits.nifti, job.opened_nifti)(job.data)
             return
         series = job.data.pop("series")
         warnings = self.gates.check([instance.header for instance in series.instances])
@@ -171,13 +171,6 @@ class StudyChain:
         job.data = {"volume": job.volume.image, "source_key": key}
         # The transforms make their own volume of it: two in memory would be one too many.
         job.volume = job.volume.without_pixels()
-
-    def _nifti_limits(self) -> NiftiLimits:
-        return NiftiLimits(
-            side=self.limits.maximum_slices,
-            voxels=self.limits.voxels,
-            inflate_ratio=self.limits.inflate_ratio,
-        )
 
     def prepare(self, job: StudyJob) -> None:
         """Canonical volume, lungs, slices."""

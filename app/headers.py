@@ -25,7 +25,7 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.filebase import DicomBytesIO
-from pydicom.filereader import read_file_meta_info, read_preamble
+from pydicom.filereader import read_file_meta_info
 from pydicom.filewriter import write_file_meta_info
 from pydicom.sequence import Sequence as DicomSequence
 from pydicom.tag import BaseTag, Tag
@@ -46,6 +46,7 @@ from covid_ct_mask_net.app.transfer_syntaxes import is_readable
 ENHANCED_CT = frozenset({EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage})
 CT_IMAGES = ENHANCED_CT | {CTImageStorage}
 
+_PIECE = 1 << 20
 # Ahead of the bytes of a header: whether its file was deflated.
 _PLAIN, _DEFLATED = b"P", b"D"
 _UID_FORM = re.compile(r"[0-9]+(\.[0-9]+)+")
@@ -234,25 +235,19 @@ def inflated(path: Path, limits: Limits) -> Dataset:
 
 def inflated_file(path: Path, limits: Limits) -> DicomBytesIO:
     """Inflate a file under a cap on what it may grow to (PS3.5 A.5); it then is Explicit VR Little Endian."""
-    with path.open("rb") as file:
-        read_preamble(file, force=False)
-        meta = read_file_meta_info(path)
-        file.seek(132)
-        file.seek(132 + 12 + int(meta.FileMetaInformationGroupLength))
-        compressed = file.read()
-    cap = min(limits.inflate_bytes, max(1, len(compressed)) * limits.inflate_ratio)
-    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-    try:
-        content = inflater.decompress(compressed, cap)
-    except zlib.error as error:
-        raise FileRefusedError(
-            "TRANSFER_SYNTAX", "The deflated data set is damaged and was not read."
-        ) from error
-    if inflater.unconsumed_tail:
-        raise FileRefusedError(
-            "TRANSFER_SYNTAX",
-            f"The deflated data set exceeds {cap} bytes (inflate_ratio, inflate_bytes), so it was not read.",
-        )
+    meta = read_file_meta_info(path)
+    begin = 132 + 12 + int(meta.FileMetaInformationGroupLength)
+    cap = min(limits.inflate_bytes, max(1, path.stat().st_size - begin) * limits.inflate_ratio)
+    # Counted before any of it is kept: a file within the limit is inflated twice, a bomb takes no memory.
+    length = 0
+    for piece in _inflated_pieces(path, begin):
+        length += len(piece)
+        if length > cap:
+            raise FileRefusedError(
+                "TRANSFER_SYNTAX",
+                f"The deflated data set exceeds {cap} bytes (inflate_ratio, inflate_bytes), so it was not "
+                "read.",
+            )
     # pydicom would inflate again, without a cap: it is shown the same data set as Explicit VR Little Endian.
     plain = FileMetaDataset()
     plain.update(meta)
@@ -260,9 +255,25 @@ def inflated_file(path: Path, limits: Limits) -> DicomBytesIO:
     buffer = DicomBytesIO(b"\0" * 128 + b"DICM")
     buffer.seek(0, os.SEEK_END)
     write_file_meta_info(buffer, plain, enforce_standard=False)
-    buffer.write(content)
+    for piece in _inflated_pieces(path, begin):
+        buffer.write(piece)
     buffer.seek(0)
     return buffer
+
+
+def _inflated_pieces(path: Path, begin: int) -> Iterator[bytes]:
+    """Yield what a file inflates to from a byte on, in pieces of a bounded size."""
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    with path.open("rb") as file:
+        file.seek(begin)
+        try:
+            while not inflater.eof and (compressed := inflater.unconsumed_tail or file.read(_PIECE)):
+                yield inflater.decompress(compressed, _PIECE)
+            yield inflater.flush()
+        except zlib.error as error:
+            raise FileRefusedError(
+                "TRANSFER_SYNTAX", "The deflated data set is damaged and was not read."
+            ) from error
 
 
 def is_ct_image(header: Dataset) -> bool:

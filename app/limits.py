@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from covid_ct_mask_net.reduction import ReductionRule
+
+if TYPE_CHECKING:
+    from covid_ct_mask_net.nifti_stream import NiftiLimits
 
 
 @dataclass(frozen=True)
@@ -14,7 +18,7 @@ class Limits:
     Attributes
     ----------
     study_files, study_bytes
-        Files and bytes of one study.
+        Files and bytes of one study; bytes of a NIfTI file, unpacked.
     file_bytes
         Size of one file.
     minimum_side, maximum_side
@@ -76,3 +80,17 @@ class Limits:
     def reduction(self) -> ReductionRule:
         """When and how far slices are reduced."""
         return ReductionRule(self.reduce_voxels, self.reduce_side)
+
+    @property
+    def nifti(self) -> NiftiLimits:
+        """Bounds on a NIfTI file."""
+        # Imported where it is needed: processes that read DICOM stay small.
+        from covid_ct_mask_net.nifti_stream import NiftiLimits
+
+        return NiftiLimits(
+            side=self.maximum_slices,
+            voxels=self.voxels,
+            unpacked_bytes=self.study_bytes,
+            inflate_ratio=self.inflate_ratio,
+            reduction=self.reduction,
+        )

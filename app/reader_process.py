@@ -7,10 +7,13 @@ can be wrong, but cannot run code in the process that asked.
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import json
 import resource
 import struct
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -20,10 +23,11 @@ from pydicom.uid import UID
 from covid_ct_mask_net.app import headers, pixels
 from covid_ct_mask_net.app.intake import Instance
 from covid_ct_mask_net.app.limits import Limits
+from covid_ct_mask_net.errors import RefusedInputError
 
 LENGTH = struct.Struct(">Q")
 # Answers begin with one of these.
-HEADER, PIXELS, REFUSED = b"H", b"P", b"R"
+HEADER, PIXELS, NIFTI, REFUSED = b"H", b"P", b"N", b"R"
 # The first message, unasked: all is imported and the limits hold.
 READY = b"S"
 # Rows, columns and whether the values are signed, ahead of the 16-bit values.
@@ -38,10 +42,12 @@ def main() -> None:
     _restrict(limits)
     requests, answers = sys.stdin.buffer, sys.stdout.buffer
     send(answers, READY)
+    volume = NiftiAnswers(limits)
     with headers.quiet_pydicom():
         while (request := receive(requests)) is not None:
             _allow_cpu_time(limits)
-            send(answers, answer(json.loads(request), limits))
+            asked = json.loads(request)
+            send(answers, volume.answer(asked) if "nifti" in asked else answer(asked, limits))
 
 
 def answer(request: dict[str, str | int], limits: Limits) -> bytes:
@@ -59,8 +65,46 @@ def answer(request: dict[str, str | int], limits: Limits) -> bytes:
     except headers.FileRefusedError as refusal:
         return REFUSED + json.dumps([refusal.code, refusal.sentence]).encode()
     except MemoryError:
-        sentence = f"Reading the file takes more than {limits.read_memory_bytes} bytes (read_memory_bytes)."
-        return REFUSED + json.dumps(["READ_MEMORY", sentence]).encode()
+        return _too_large(limits)
+
+
+def _too_large(limits: Limits) -> bytes:
+    sentence = f"Reading the file takes more than {limits.read_memory_bytes} bytes (read_memory_bytes)."
+    return REFUSED + json.dumps(["READ_MEMORY", sentence]).encode()
+
+
+class NiftiAnswers:
+    """A NIfTI file in several answers: what its header says, then its voxels piece by piece, then nothing.
+
+    Parameters
+    ----------
+    limits : Limits
+        Bounds on the file.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._opened = contextlib.ExitStack()
+        self._pieces: Iterator[bytes] = iter(())
+
+    def answer(self, request: dict[str, str | int]) -> bytes:
+        """Return the answer to a request: its ``nifti`` names a file, or is empty to ask for more of it."""
+        # Not for processes that are asked for DICOM only.
+        from covid_ct_mask_net.nifti_stream import open_nifti
+
+        try:
+            if not request["nifti"]:
+                return NIFTI + next(self._pieces, b"")
+            # What was not read to its end is let go.
+            self._opened.close()
+            opened = open_nifti(Path(str(request["nifti"])), self._limits.nifti)
+            image, self._pieces = self._opened.enter_context(opened)
+            described = {**dataclasses.asdict(image), "affine": image.affine.tolist()}
+            return NIFTI + json.dumps(described).encode()
+        except RefusedInputError as refusal:
+            return REFUSED + json.dumps([refusal.code, refusal.sentence]).encode()
+        except MemoryError:
+            return _too_large(self._limits)
 
 
 def receive(stream: BinaryIO) -> bytes | None:

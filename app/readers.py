@@ -18,6 +18,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -30,8 +31,9 @@ from covid_ct_mask_net.app import headers, pixels
 from covid_ct_mask_net.app.headers import FileRefusedError
 from covid_ct_mask_net.app.intake import Instance
 from covid_ct_mask_net.app.limits import Limits
-from covid_ct_mask_net.app.reader_process import HEADER, LENGTH, PIXELS, READY, REFUSED, SHAPE
-from covid_ct_mask_net.errors import CovidCTMaskNetError
+from covid_ct_mask_net.app.reader_process import HEADER, LENGTH, NIFTI, PIXELS, READY, REFUSED, SHAPE
+from covid_ct_mask_net.errors import CovidCTMaskNetError, RefusedInputError
+from covid_ct_mask_net.nifti_stream import NiftiImage, NiftiLimits, open_nifti
 
 logger = logging.getLogger(__name__)
 
@@ -152,12 +154,43 @@ class Readers:
         dtype = np.int16 if signed else np.uint16
         return np.frombuffer(content, dtype, rows * columns, SHAPE.size).reshape(rows, columns)
 
+    @contextlib.contextmanager
+    def nifti(self, path: Path, limits: NiftiLimits) -> Iterator[tuple[NiftiImage, Iterator[bytes]]]:
+        """Open a NIfTI file, as ``open_nifti`` does; one reader is kept for it until the context ends.
+
+        Raises
+        ------
+        RefusedInputError
+            As ``open_nifti``, and ``NIFTI_UNREADABLE`` if the file ended its reader.
+        ReaderStartError
+            ``READER_START`` if there is no reader to ask.
+        """
+        if not self.limits.isolation:
+            with open_nifti(path, limits) as opened:
+                yield opened
+            return
+        try:
+            with self._reader() as reader:
+                image = _described(bytes(reader.answer({"nifti": str(path)}, NIFTI)))
+                limits.check(image)
+                yield image, _voxels(reader, image)
+        except FileRefusedError as refusal:
+            raise RefusedInputError(refusal.code, refusal.sentence) from refusal
+        except ReaderLostError as lost:
+            raise RefusedInputError("NIFTI_UNREADABLE", f"The file cannot be read. {lost.sentence}") from lost
+
     def _ask(self, request: dict[str, str | int], kind: bytes) -> memoryview:
+        with self._reader() as reader:
+            return reader.answer(request, kind)
+
+    @contextlib.contextmanager
+    def _reader(self) -> Iterator[_Reader]:
+        """Give a reader to one thread; one that is lost is ended, and the next to ask starts another."""
         reader = self._idle.get()
         try:
             if reader is None:
                 reader = _Reader(self._command, self.limits)
-            answer = reader.ask(json.dumps(request).encode())
+            yield reader
         except ReaderLostError as lost:
             logger.warning("%s A new one takes its place.", lost.sentence)
             if reader is not None:
@@ -166,12 +199,6 @@ class Readers:
             raise
         finally:
             self._idle.put(reader)
-        if answer[:1] == REFUSED:
-            code, sentence = json.loads(bytes(answer[1:]))
-            raise FileRefusedError(code, sentence)
-        if answer[:1] != kind:
-            raise ReaderLostError("The reader answered something else than it was asked.")
-        return answer[1:]
 
 
 class _Reader:
@@ -201,6 +228,24 @@ class _Reader:
         if answer != READY:
             self.end()
             raise _not_started("it answered before it was asked")
+
+    def answer(self, request: dict[str, str | int], kind: bytes) -> memoryview:
+        """Return the answer to one request, without its kind.
+
+        Raises
+        ------
+        FileRefusedError
+            If the file is refused.
+        ReaderLostError
+            If there is no answer in time, or one of another kind.
+        """
+        answer = self.ask(json.dumps(request).encode())
+        if answer[:1] == REFUSED:
+            code, sentence = json.loads(bytes(answer[1:]))
+            raise FileRefusedError(code, sentence)
+        if answer[:1] != kind:
+            raise ReaderLostError("The reader answered something else than it was asked.")
+        return answer[1:]
 
     def ask(self, request: bytes) -> memoryview:
         """Return the answer to one request.
@@ -295,6 +340,35 @@ class _Reader:
         # The message after the name may quote the file.
         name = _EXCEPTION_NAME.match(self._last_line())
         return f"ended unexpectedly (exit code {code}{', ' + name.group() if name else ''})"
+
+
+def _described(content: bytes) -> NiftiImage:
+    """Return the header that a reader found, which may be taken over: only numbers come out of it."""
+    try:
+        values = json.loads(content)
+        first, second, third = (int(size) for size in values["shape"])
+        dtype = np.dtype(str(values["dtype"]))
+        slope, intercept = (
+            None if values[key] is None else float(values[key]) for key in ("slope", "intercept")
+        )
+        affine = np.asarray(values["affine"], dtype=np.float64)
+        sound = affine.shape == (4, 4) and min(first, second, third) > 0 and dtype.kind in "iuf"
+    except (ValueError, TypeError, KeyError) as error:
+        raise ReaderLostError("The reader answered something else than it was asked.") from error
+    if not sound or abs(np.linalg.det(affine[:3, :3])) == 0.0 or not np.isfinite(affine).all():
+        raise ReaderLostError("The reader answered something else than it was asked.")
+    return NiftiImage((first, second, third), dtype.str, slope, intercept, affine)
+
+
+def _voxels(reader: _Reader, image: NiftiImage) -> Iterator[bytes]:
+    left = image.size
+    while piece := bytes(reader.answer({"nifti": ""}, NIFTI)):
+        left -= len(piece)
+        if left < 0:
+            raise ReaderLostError("The reader answered more than the file may hold.")
+        yield piece
+    if left:
+        raise ReaderLostError("The reader answered less than the file holds.")
 
 
 def _environment() -> dict[str, str]:

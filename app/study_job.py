@@ -19,6 +19,7 @@ from covid_ct_mask_net.app.readers import Readers
 from covid_ct_mask_net.app.volume import SourceVolume
 from covid_ct_mask_net.assemble import Source
 from covid_ct_mask_net.errors import CovidCTMaskNetError
+from covid_ct_mask_net.nifti_stream import NiftiImage, NiftiLimits, open_nifti
 from covid_ct_mask_net.results import StudyResult
 
 
@@ -76,6 +77,19 @@ class StudyJob:
         if self.readers is None:
             return pixels.stored_values(instance, limits, frame=frame)
         return self.readers.stored_values(instance, limits, frame=frame)
+
+    @contextmanager
+    def opened_nifti(self, path: Path, limits: NiftiLimits) -> Iterator[tuple[NiftiImage, Iterator[bytes]]]:
+        """Open a NIfTI file, as ``open_nifti`` does, by ``readers``, while there is time."""
+        self.deadline.check()
+        opened = open_nifti(path, limits) if self.readers is None else self.readers.nifti(path, limits)
+        with opened as (image, pieces):
+            yield image, self._in_time(pieces)
+
+    def _in_time(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
+        for piece in pieces:
+            self.deadline.check()
+            yield piece
 
     def release(self) -> None:
         """Let go of pixels and headers; memory then does not grow with the number of studies."""

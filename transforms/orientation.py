@@ -14,12 +14,10 @@ from monai.utils import MetaKeys, SpaceKeys
 from numpy.typing import NDArray
 
 from covid_ct_mask_net.errors import RefusedInputError
-from covid_ct_mask_net.geometry import CANONICAL_AXES
+from covid_ct_mask_net.geometry import canonical_axes
 from covid_ct_mask_net.reduction import FULL_GRID, FullGrid, enlarged
 
 SOURCE_AFFINE = "source_affine"
-# Signs of the RAS axes that the letters stand for.
-_AXIS = {"L": (0, -1), "R": (0, 1), "P": (1, -1), "A": (1, 1), "S": (2, 1), "I": (2, -1)}
 
 
 class CanonicalOrientationd(MapTransform):
@@ -102,27 +100,6 @@ def source_view(canonical: NDArray[Any], source_affine: NDArray[np.float64]) -> 
     order, signs = canonical_axes(np.asarray(source_affine, dtype=np.float64))
     turned = np.flip(canonical, tuple(axis for axis in range(3) if signs[axis] < 0))
     return turned.transpose([int(axis) for axis in np.argsort(order)])
-
-
-def canonical_axes(affine: np.ndarray) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
-    """Return which source axis becomes each canonical axis, and -1 where it is flipped on the way.
-
-    Each source axis goes to the patient axis that it follows most closely, the clearest first.
-    """
-    directions = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
-    strength = np.abs(directions).copy()
-    patient_of = {}
-    for _ in range(3):
-        patient, source = np.unravel_index(strength.argmax(), strength.shape)
-        patient_of[int(patient)] = int(source)
-        strength[patient, :] = strength[:, source] = -1.0
-    order, signs = [], []
-    for letter in CANONICAL_AXES:
-        patient, wanted = _AXIS[letter]
-        source = patient_of[patient]
-        order.append(source)
-        signs.append(1 if directions[patient, source] * wanted > 0 else -1)
-    return (order[0], order[1], order[2]), (signs[0], signs[1], signs[2])
 
 
 def _moved_affine(

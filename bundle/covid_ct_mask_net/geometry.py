@@ -16,6 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 CANONICAL_AXES = "LPS"
+# Signs of the RAS axes that the letters stand for.
+_AXIS = {"L": (0, -1), "R": (0, 1), "P": (1, -1), "A": (1, 1), "S": (2, 1), "I": (2, -1)}
 
 
 def voxel_spacing(affine: NDArray[np.float64]) -> tuple[float, float, float]:
@@ -27,6 +29,27 @@ def voxel_spacing(affine: NDArray[np.float64]) -> tuple[float, float, float]:
 def voxel_volume_ml(affine: NDArray[np.float64]) -> float:
     """Return the volume of one voxel in millilitres; right for sheared (tilted) grids too."""
     return float(abs(np.linalg.det(np.asarray(affine, dtype=float)[:3, :3])) / 1000.0)
+
+
+def canonical_axes(affine: NDArray[np.float64]) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+    """Return which source axis becomes each canonical axis, and -1 where it is flipped on the way.
+
+    Each source axis goes to the patient axis that it follows most closely, the clearest first.
+    """
+    directions = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    strength = np.abs(directions).copy()
+    patient_of = {}
+    for _ in range(3):
+        patient, source = np.unravel_index(strength.argmax(), strength.shape)
+        patient_of[int(patient)] = int(source)
+        strength[patient, :] = strength[:, source] = -1.0
+    order, signs = [], []
+    for letter in CANONICAL_AXES:
+        patient, wanted = _AXIS[letter]
+        source = patient_of[patient]
+        order.append(source)
+        signs.append(1 if directions[patient, source] * wanted > 0 else -1)
+    return (order[0], order[1], order[2]), (signs[0], signs[1], signs[2])
 
 
 @dataclass(frozen=True, eq=False)

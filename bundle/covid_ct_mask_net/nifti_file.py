@@ -1,121 +1,51 @@
-"""NIfTI files are checked by their headers, and their sizes counted, before memory is spent on them.
-
-What passes is one three-dimensional volume of real numbers whose place in the patient is known without doubt.
-Everything else is refused by a reason code of its own; readers would load most of it and guess.
-"""
+"""NIfTI files as volumes in HU: what `nifti_stream` lets through, reduced where memory is too small."""
 
 from __future__ import annotations
 
-import gzip
-import io
-import math
-import zlib
-from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import nibabel
 import numpy as np
+import torch
 from monai.config import KeysCollection
-from monai.data import NibabelReader
-from monai.transforms import LoadImage, MapTransform
-from monai.utils import ensure_tuple
+from monai.data import MetaTensor
+from monai.transforms import MapTransform
+from monai.utils import MetaKeys, SpaceKeys
+from nibabel.volumeutils import apply_read_scaling
 from numpy.typing import NDArray
 
-from covid_ct_mask_net.errors import RefusedInputError
+from covid_ct_mask_net.errors import NotAssessableError
+from covid_ct_mask_net.geometry import voxel_spacing
+from covid_ct_mask_net.nifti_stream import (
+    NIFTI_SUFFIXES,
+    NiftiImage,
+    NiftiLimits,
+    NiftiStream,
+    check_nifti,
+    open_nifti,
+)
+from covid_ct_mask_net.reduction import (
+    FULL_GRID,
+    FullGrid,
+    reduced,
+    reduced_affine,
+    reduced_side,
+    reduction_warning,
+    whole_numbers,
+)
+from covid_ct_mask_net.results import Reason
 
-NIFTI_SUFFIXES = (".nii", ".nii.gz")
-_GZIP_MAGIC = b"\x1f\x8b"
-# Header length and magic of NIfTI-1 and NIfTI-2 in one file (nifti1.h, nifti2.h).
-_KINDS = {
-    348: (nibabel.nifti1.Nifti1Header, b"n+1\0", 344),
-    540: (nibabel.nifti2.Nifti2Header, b"n+2\0", 4),
-}
-_CHUNK = 1 << 20
-# Unknown, scanner, aligned, Talairach, MNI, other template (nifti1.h; the last is newer than that).
-_PLACE_CODES = range(6)
-_File = io.BufferedReader | gzip.GzipFile
-# Rounding of quaternions and of float32 stays far below; other places in the patient lie far above.
-_CONFLICT_MM, _CONFLICT_SHARE = 1.0, 0.02
+__all__ = ["NIFTI_SUFFIXES", "LoadNiftid", "NiftiLimits", "check_nifti", "load_nifti"]
 
-
-@dataclass(frozen=True)
-class NiftiLimits:
-    """Bounds on a NIfTI file.
-
-    Attributes
-    ----------
-    side
-        Voxels along any axis.
-    voxels
-        Voxels in all.
-    inflate_ratio
-        A packed file may grow to this many times its size; CT grows to two or three times.
-    """
-
-    side: int = 3000
-    voxels: int = 1_500_000_000
-    inflate_ratio: int = 200
-
-
-def check_nifti(path: Path, limits: NiftiLimits | None = None) -> None:
-    """Let a file through that holds exactly one CT volume, or refuse it.
-
-    Parameters
-    ----------
-    path : Path
-        A ``.nii`` or ``.nii.gz`` file.
-    limits : NiftiLimits, optional
-        Bounds, checked by the header before anything is allocated.
-
-    Raises
-    ------
-    RefusedInputError
-        ``NIFTI_UNREADABLE``, ``NIFTI_TRUNCATED``, ``NIFTI_GZIP``; ``NIFTI_MAGIC`` (no single file);
-        ``NIFTI_DIMENSIONS`` (not three-dimensional); ``NIFTI_SIZE`` (too large, or other than its header
-        says); ``NIFTI_DATATYPE`` (colour, complex, bits); ``NIFTI_SCALING``; ``NIFTI_SPACING``;
-        ``NIFTI_AFFINE`` (none, or without inverse); ``NIFTI_AFFINE_CONFLICT`` (two contradict each other).
-    """
-    limits = limits or NiftiLimits()
-    try:
-        with path.open("rb") as raw:
-            packed = raw.read(2) == _GZIP_MAGIC
-            raw.seek(0)
-            _check_name(path, packed)
-            with gzip.GzipFile(fileobj=raw) if packed else raw as file:
-                longest = path.stat().st_size * limits.inflate_ratio if packed else None
-                _check_content(file, limits, longest)
-    except EOFError as error:
-        raise RefusedInputError(
-            "NIFTI_TRUNCATED", "The compressed file ends too early; copy it again."
-        ) from error
-    except (gzip.BadGzipFile, zlib.error) as error:
-        raise RefusedInputError(
-            "NIFTI_GZIP", f"The file cannot be unpacked ({error}); copy it again."
-        ) from error
-    except OSError as error:
-        raise RefusedInputError(
-            "NIFTI_UNREADABLE", f"The file cannot be read ({error.strerror or 'I/O error'})."
-        ) from error
-
-
-class _ReaderOfWhatWasChecked(NibabelReader):
-    """MONAI's reader without its corrections of the header.
-
-    Where the sform misses pixdim by more than 1e-5 of it, which rounding does, MONAI puts the qform in its
-    place even if the header says that the qform is not in use, and with it left could become right.
-    """
-
-    def read(self, data: Any, **options: Any) -> Any:
-        """Return the image as nibabel reads it."""
-        self.filenames = ensure_tuple(data)
-        (path,) = self.filenames
-        return nibabel.load(path, **{**self.kwargs, **options})
+_WARNINGS = "warnings"
 
 
 class LoadNiftid(MapTransform):
-    """Check NIfTI files and load them: MetaTensor float32 (1, X, Y, Z), affine to RAS mm.
+    """Check NIfTI files and load them: MetaTensor (1, X, Y, Z), HU, affine to RAS mm.
+
+    int16 where values are whole numbers of two bytes, else float32. Volumes that are too large for memory are
+    reduced in the plane, with a warning under ``warnings``.
 
     Parameters
     ----------
@@ -123,231 +53,104 @@ class LoadNiftid(MapTransform):
         Entries with paths.
     limits : NiftiLimits, optional
         Bounds.
+    opened : callable, optional
+        Opens a file: `open_nifti`, or what does the same in another process.
 
     Raises
     ------
     RefusedInputError
-        See `check_nifti`.
+        See `open_nifti`.
+    NotAssessableError
+        ``NON_FINITE`` where voxels that are to be averaged are no numbers.
     """
 
-    def __init__(self, keys: KeysCollection, limits: NiftiLimits | None = None) -> None:
+    def __init__(
+        self,
+        keys: KeysCollection,
+        limits: NiftiLimits | None = None,
+        opened: Callable[[Path, NiftiLimits], NiftiStream] = open_nifti,
+    ) -> None:
         super().__init__(keys)
         self.limits = limits or NiftiLimits()
-        self.load = LoadImage(image_only=True, ensure_channel_first=True)
-        # Given with each file: others, which place volumes in ways of their own, would be tried after it.
-        self.reader = _ReaderOfWhatWasChecked()
+        self.opened = opened
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the data with volumes in place of paths."""
         loaded = dict(data)
         for key in self.key_iterator(loaded):
-            path = Path(loaded[key])
-            check_nifti(path, self.limits)
-            loaded[key] = self._read(path)
+            with self.opened(Path(loaded[key]), self.limits) as (image, pieces):
+                loaded[key], warnings = load_nifti(image, pieces, self.limits)
+            loaded[_WARNINGS] = (*loaded.get(_WARNINGS, ()), *warnings)
         return loaded
 
-    def _read(self, path: Path) -> Any:
-        try:
-            return self.load(path, self.reader)
-        except (ValueError, OSError, EOFError, nibabel.spatialimages.HeaderDataError) as error:
-            # What was not checked, for it does not matter to the volume.
-            raise RefusedInputError(
-                "NIFTI_UNREADABLE",
-                f"The volume cannot be read ({type(error).__name__}); its header holds what cannot be.",
-            ) from error
 
+def load_nifti(
+    image: NiftiImage, pieces: Iterator[bytes], limits: NiftiLimits
+) -> tuple[MetaTensor, tuple[Reason, ...]]:
+    """Return the volume of a file that is being read, and warnings about it.
 
-def _check_name(path: Path, packed: bool) -> None:
-    """Readers go by the name; where it lies about the content, they fail or read noise."""
-    if packed != path.name.endswith(".gz"):
-        found, named = ("packed", "as if it were not") if packed else ("not packed", "*.gz")
-        raise RefusedInputError(
-            "NIFTI_GZIP",
-            f"The content of the file is {found} with gzip but its name says {named}; rename it.",
-        )
-
-
-def _check_content(file: _File, limits: NiftiLimits, longest: int | None) -> None:
-    header, beginning = _read_header(file)
-    shape = _checked_shape(header, limits)
-    size = _checked_type(header) * math.prod(shape)
-    _check_scaling(header)
-    _check_place(header, shape)
-    offset = float(header["vox_offset"])
-    if not (math.isfinite(offset) and len(beginning) <= offset <= len(beginning) + 64 * _CHUNK):
-        raise RefusedInputError(
-            "NIFTI_SIZE", f"The header says that the voxels begin at byte {offset:g}, which cannot be."
-        )
-    expected = int(offset) + size
-    if longest is not None and expected > longest:
-        raise RefusedInputError(
-            "NIFTI_SIZE",
-            f"The packed file would grow to {expected} bytes, more than {limits.inflate_ratio} times its "
-            "size, which no CT does; it was not unpacked.",
-        )
-    found = _count(file, len(beginning), expected + 1)
-    if found < expected:
-        raise RefusedInputError(
-            "NIFTI_TRUNCATED",
-            f"The file holds {found} bytes, but its header describes {expected}; copy it again.",
-        )
-    if found > expected:
-        raise RefusedInputError(
-            "NIFTI_SIZE", f"The file holds more than the {expected} bytes that its header describes."
-        )
-
-
-def _read_header(file: _File) -> tuple[Any, bytes]:
-    """Return the header and its bytes, in the byte order of the file."""
-    beginning = file.read(348)
-    if len(beginning) < 348:
-        raise RefusedInputError(
-            "NIFTI_TRUNCATED",
-            f"The file ends after {len(beginning)} bytes, within its header; copy it again.",
-        )
-    for order, endianness in (("little", "<"), ("big", ">")):
-        length = int.from_bytes(beginning[:4], order)  # type: ignore[arg-type]
-        if length not in _KINDS:
-            continue
-        kind, magic, place = _KINDS[length]
-        if not beginning[place:].startswith(magic):
-            break
-        beginning += file.read(length - 348)
-        if len(beginning) < length:
-            raise RefusedInputError("NIFTI_TRUNCATED", "The file ends within its header; copy it again.")
-        header = kind(beginning, endianness=endianness, check=False)  # type: ignore[no-untyped-call]
-        return header, beginning
-    raise RefusedInputError(
-        "NIFTI_MAGIC", "The file is no NIfTI image in one file (.nii); pairs of .hdr and .img are not read."
-    )
-
-
-def _checked_shape(header: Any, limits: NiftiLimits) -> tuple[int, int, int]:
-    dimensions = [int(n) for n in header["dim"]]
-    count, sizes = dimensions[0], dimensions[1:]
-    if not 1 <= count <= 7 or count < 3 or any(n != 1 for n in sizes[3:count]):
-        shown = " x ".join(str(n) for n in sizes[: max(0, min(count, 7))]) or "no"
-        raise RefusedInputError(
-            "NIFTI_DIMENSIONS", f"The file has {shown} voxels; one three-dimensional volume is expected."
-        )
-    x, y, z = sizes[:3]
-    if min(x, y, z) < 1:
-        raise RefusedInputError(
-            "NIFTI_DIMENSIONS", f"The file has {x} x {y} x {z} voxels; each must be at least 1."
-        )
-    if max(x, y, z) > limits.side or x * y * z > limits.voxels:
-        raise RefusedInputError(
-            "NIFTI_SIZE",
-            f"The file has {x} x {y} x {z} voxels; at most {limits.side} along an axis and {limits.voxels} "
-            "in all are accepted.",
-        )
-    return x, y, z
-
-
-def _checked_type(header: Any) -> int:
-    """Return the bytes of a voxel."""
-    code, bits = int(header["datatype"]), int(header["bitpix"])
-    try:
-        dtype = np.dtype(header.get_data_dtype())
-    except (KeyError, nibabel.spatialimages.HeaderDataError):
-        # No such type, or one of no size.
-        dtype = np.dtype("V1")
-    if dtype.kind not in "iuf" or dtype.itemsize > 8:
-        raise RefusedInputError(
-            "NIFTI_DATATYPE",
-            f"The voxels have data type {code}; integers or floating point numbers of up to 64 bits are "
-            "expected.",
-        )
-    if bits != 8 * dtype.itemsize:
-        raise RefusedInputError(
-            "NIFTI_DATATYPE", f"The header says {dtype.name} voxels of {bits} bits, which cannot be."
-        )
-    return dtype.itemsize
-
-
-def _check_scaling(header: Any) -> None:
-    slope, intercept = float(header["scl_slope"]), float(header["scl_inter"])
-    # No slope, or 0, means that values are as stored (nifti1.h); with a slope, both must be numbers.
-    if math.isnan(slope) or slope == 0.0:
-        return
-    if not (math.isfinite(slope) and math.isfinite(intercept)):
-        raise RefusedInputError(
-            "NIFTI_SCALING", f"Values are scaled by {slope:g} and {intercept:g}; both must be numbers."
-        )
-
-
-def _check_place(header: Any, shape: tuple[int, int, int]) -> None:
-    spacing = np.asarray(header["pixdim"], dtype=np.float64)[1:4]
-    if not (np.isfinite(spacing).all() and (spacing > 0.0).all()):
-        raise RefusedInputError(
-            "NIFTI_SPACING",
-            f"The voxels are {' x '.join(f'{s:g}' for s in spacing)} mm large; correct the header.",
-        )
-    for code in ("qform_code", "sform_code"):
-        # nibabel would set others to 0 and then place the volume by something else than what is checked here.
-        if int(header[code]) not in _PLACE_CODES:
-            raise RefusedInputError(
-                "NIFTI_AFFINE",
-                f"The header has {code} {int(header[code])}; 0 to {max(_PLACE_CODES)} are known. How the "
-                "volume lies in the patient cannot be known.",
-            )
-    affines = {
-        name: np.asarray(read(), dtype=np.float64)
-        for name, code, read in _affines(header)
-        if int(header[code]) > 0
+    Parameters
+    ----------
+    image : NiftiImage
+        Its header.
+    pieces : iterator of bytes
+        Its voxels; read to the end.
+    limits : NiftiLimits
+        Say how far it is reduced.
+    """
+    factors = limits.factors(image)
+    kept = [reduced_side(size, factor) for size, factor in zip(image.shape, factors, strict=True)]
+    whole = max(factors) > 1 or _is_whole(image)
+    # The first index varies fastest, as in the file.
+    volume = np.empty(kept, dtype=np.int16 if whole else np.float32, order="F")
+    for index, slab in enumerate(_slabs(image, pieces, factors[2])):
+        values = apply_read_scaling(slab, image.slope, image.intercept)
+        if max(factors) > 1:
+            values = _reduced(values, factors)
+        volume[:, :, index : index + 1] = whole_numbers(values) if whole else values
+    affine = reduced_affine(image.affine, factors)
+    meta: dict[str, Any] = {
+        MetaKeys.SPACE: SpaceKeys.RAS,
+        MetaKeys.ORIGINAL_AFFINE: affine.copy(),
+        MetaKeys.SPATIAL_SHAPE: np.asarray(volume.shape),
+        MetaKeys.ORIGINAL_CHANNEL_DIM: float("nan"),
     }
-    if not affines:
-        raise RefusedInputError(
-            "NIFTI_AFFINE",
-            "The header does not say how the volume lies in the patient (qform_code and sform_code are 0); "
-            "left and right cannot be known.",
-        )
-    for name, affine in affines.items():
-        _check_affine(name, affine, spacing)
-    if len(affines) == 2:
-        between = (affines["sform"] - affines["qform"])[:3, :3] * (np.array(shape) - 1.0)
-        apart = float(np.abs(between).sum(axis=1).max())
-        if apart > _CONFLICT_MM:
-            raise RefusedInputError(
-                "NIFTI_AFFINE_CONFLICT",
-                f"The qform and the sform of the header put the same voxels up to {apart:.1f} mm apart; set "
-                "the code of the wrong one to 0.",
-            )
+    warnings = []
+    if max(factors) > 1:
+        meta[FULL_GRID] = FullGrid(image.affine, image.shape, factors)
+        plane = [axis for axis in range(3) if factors[axis] > 1]
+        (along,) = (axis for axis in range(3) if axis not in plane)
+        spacing = voxel_spacing(affine)
+        shape = [image.shape[axis] for axis in (*plane, along)]
+        warnings.append(reduction_warning(shape, max(factors), [spacing[axis] for axis in plane]))
+    tensor = MetaTensor(torch.from_numpy(volume)[None], affine=torch.from_numpy(affine.copy()), meta=meta)
+    return tensor, tuple(warnings)
 
 
-def _affines(header: Any) -> tuple[tuple[str, str, Callable[[], Any]], ...]:
-    return (("qform", "qform_code", lambda: _qform(header)), ("sform", "sform_code", header.get_sform))
+def _slabs(image: NiftiImage, pieces: Iterator[bytes], thickness: int) -> Iterator[NDArray]:
+    """Yield the stored values of so many planes of the last axis at a time, [X, Y, planes]."""
+    columns, rows, planes = image.shape
+    dtype = np.dtype(image.dtype)
+    plane_bytes = columns * rows * dtype.itemsize
+    left, slab = planes, bytearray()
+    for piece in pieces:
+        slab += piece
+        while left and len(slab) >= (length := min(thickness, left) * plane_bytes):
+            count = min(thickness, left)
+            values = np.frombuffer(bytes(slab[:length]), dtype)
+            yield values.reshape((columns, rows, count), order="F")
+            del slab[:length]
+            left -= count
 
 
-def _qform(header: Any) -> NDArray[np.float64]:
-    try:
-        return np.asarray(header.get_qform(), dtype=np.float64)
-    except (ValueError, nibabel.spatialimages.HeaderDataError):
-        # Quaternions that are no rotation, or a qfac that is no sign.
-        return np.full((4, 4), np.nan)
+def _is_whole(image: NiftiImage) -> bool:
+    """Tell whether all values are whole numbers that two bytes nearly hold."""
+    dtype = np.dtype(image.dtype)
+    scaling = (image.slope, image.intercept)
+    return dtype.kind in "iu" and dtype.itemsize <= 2 and all(v is None or v.is_integer() for v in scaling)
 
 
-def _check_affine(name: str, affine: NDArray[np.float64], spacing: NDArray[np.float64]) -> None:
-    matrix = affine[:3, :3]
-    if not np.isfinite(affine).all() or abs(np.linalg.det(matrix)) < 1e-6 * float(np.prod(spacing)):
-        raise RefusedInputError(
-            "NIFTI_AFFINE", f"The {name} of the header has no inverse; correct the header."
-        )
-    sides = np.linalg.norm(matrix, axis=0)
-    if (np.abs(sides / spacing - 1.0) > _CONFLICT_SHARE).any():
-        raise RefusedInputError(
-            "NIFTI_AFFINE_CONFLICT",
-            f"The {name} of the header makes voxels {' x '.join(f'{s:.3g}' for s in sides)} mm large, but "
-            f"pixdim says {' x '.join(f'{s:.3g}' for s in spacing)} mm; correct the one that is wrong.",
-        )
-
-
-def _count(file: _File, already: int, enough: int) -> int:
-    """Return how many bytes the file holds, unpacked piece by piece and thrown away; stops at ``enough``."""
-    found = already
-    while found < enough:
-        piece = file.read(min(_CHUNK, enough - found))
-        if not piece:
-            break
-        found += len(piece)
-    return found
+def _reduced(values: NDArray, factors: tuple[int, int, int]) -> NDArray[np.int16]:
+    if not np.isfinite(values).all():
+        raise NotAssessableError("NON_FINITE", "The volume holds values that are not numbers.")
+    return reduced(values, factors)

@@ -20,6 +20,7 @@ from covid_ct_mask_net.errors import NotAssessableError, RefusedInputError, Usag
 from covid_ct_mask_net.geometry import CanonicalGrid, voxel_spacing
 from covid_ct_mask_net.identifiers import pseudonym
 from covid_ct_mask_net.nifti_file import NIFTI_SUFFIXES
+from covid_ct_mask_net.reduction import FULL_GRID, FullGrid
 from covid_ct_mask_net.result_set import write_result_set
 from covid_ct_mask_net.results import GeometryReport, ModelReport, StudyResult
 from covid_ct_mask_net.triage.volume_triage import VolumeTriage
@@ -215,7 +216,8 @@ def _geometry(volume: MetaTensor | None) -> GeometryReport | None:
     source_affine = np.asarray(volume.meta["source_affine"], dtype=np.float64)
     # The canonical axes are a permutation of the source's: undo it for the shape.
     order = np.abs(np.linalg.inv(source_affine[:3, :3]) @ np.asarray(volume.affine)[:3, :3]).argmax(axis=1)
-    shape = [int(volume.shape[1:][axis]) for axis in order]
+    full: FullGrid | None = volume.meta.get(FULL_GRID)
+    shape = [int(volume.shape[1:][axis]) for axis in order] if full is None else full.shape
     return GeometryReport(
         shape=(shape[0], shape[1], shape[2]),
         spacing_mm=voxel_spacing(source_affine),

@@ -1,23 +1,36 @@
+"""Processes that read untrusted files, and what they cannot do to the one that asks them.
+
+Requirements: REQ-REFUSE-2, REQ-LIMITS-1.
+"""
+
 from __future__ import annotations
 
+import json
 import logging
 import os
 import shutil
 import subprocess
 import sys
+import tracemalloc
 import venv
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
+import torch
 
+from builders.bombs import deflate_bomb, nifti_bomb
+from builders.chest import make_chest
 from builders.dicom import make_ct_series, phantom_hu
+from builders.memory import descendants, high_water_kb
 from covid_ct_mask_net.app import headers, intake, pixels
 from covid_ct_mask_net.app.bundle_archive import package_folder
 from covid_ct_mask_net.app.headers import FileRefusedError
 from covid_ct_mask_net.app.limits import Limits
 from covid_ct_mask_net.app.readers import Readers, ReaderStartError
-from covid_ct_mask_net.errors import ExitCode
+from covid_ct_mask_net.errors import ExitCode, RefusedInputError
+from covid_ct_mask_net.nifti_file import LoadNiftid
 
 # A reader in which one thing goes wrong.
 _BROKEN = """
@@ -40,6 +53,115 @@ def test_headers_and_pixels_are_those_read_in_this_process(tmp_path: Path) -> No
         for instance in series.instances:
             expected = pixels.stored_values(instance, limits)
             np.testing.assert_array_equal(readers.stored_values(instance, limits), expected)
+
+
+@pytest.mark.parametrize("name", ["ct.nii", "ct.nii.gz"])
+def test_nifti_volumes_are_those_read_in_this_process(tmp_path: Path, name: str) -> None:
+    chest = make_chest(spacing=(4.0, 4.0, 10.0))
+    image = nibabel.Nifti1Image(chest.hu, chest.affine)
+    image.to_filename(tmp_path / name)
+    expected = LoadNiftid("volume")({"volume": tmp_path / name})["volume"]
+    with Readers(Limits(), 1) as readers:
+        for _ in range(2):
+            with readers.nifti(tmp_path / name, Limits().nifti):
+                pass  # Left before it is read: the next one begins anew.
+            load = LoadNiftid("volume", Limits().nifti, readers.nifti)
+            found = load({"volume": tmp_path / name})["volume"]
+            assert torch.equal(found.as_tensor(), expected.as_tensor())
+            assert torch.equal(found.affine, expected.affine)
+
+
+def test_a_refused_nifti_file_costs_no_reader(tmp_path: Path) -> None:
+    chest = make_chest(spacing=(8.0, 8.0, 20.0))
+    good, bad = tmp_path / "good.nii.gz", tmp_path / "bad.nii.gz"
+    nibabel.Nifti1Image(chest.hu, chest.affine).to_filename(good)
+    bad.write_bytes(good.read_bytes()[:-400])
+    with Readers(Limits(), 1) as readers:
+        load = LoadNiftid("volume", Limits().nifti, readers.nifti)
+        load({"volume": good})
+        (reader,) = descendants(os.getpid())
+        with pytest.raises(RefusedInputError) as caught:
+            load({"volume": bad})
+        assert caught.value.code == "NIFTI_TRUNCATED"
+        load({"volume": good})
+        assert descendants(os.getpid()) == [reader]
+
+
+_LYING = """
+import json
+from covid_ct_mask_net.app import reader_process
+answers = iter({answers})
+class Lying:
+    def __init__(self, limits): pass
+    def answer(self, request): return reader_process.NIFTI + next(answers)
+reader_process.NiftiAnswers = Lying
+reader_process.main()
+"""
+_HEADER = {"shape": [4, 4, 4], "dtype": "<i2", "slope": None, "intercept": None, "affine": np.eye(4).tolist()}
+
+
+@pytest.mark.parametrize(
+    ("header", "pieces", "code"),
+    [
+        (_HEADER, [bytes(128), bytes(1)], "NIFTI_UNREADABLE"),
+        (_HEADER, [bytes(100), b""], "NIFTI_UNREADABLE"),
+        ({**_HEADER, "dtype": "O"}, [], "NIFTI_UNREADABLE"),
+        ({**_HEADER, "dtype": "V800"}, [], "NIFTI_UNREADABLE"),
+        ({**_HEADER, "affine": [[0.0] * 4] * 4}, [], "NIFTI_UNREADABLE"),
+        ({**_HEADER, "shape": [4, -4, 4]}, [], "NIFTI_UNREADABLE"),
+        ({**_HEADER, "shape": [4, 4]}, [], "NIFTI_UNREADABLE"),
+        ({**_HEADER, "shape": [3001, 4, 4]}, [], "NIFTI_SIZE"),
+        ([], [], "NIFTI_UNREADABLE"),
+    ],
+)
+def test_a_reader_that_was_taken_over_can_only_be_wrong(
+    tmp_path: Path, header: object, pieces: list[bytes], code: str
+) -> None:
+    """What it answers is checked before memory is made for it."""
+    answers = [json.dumps(header).encode(), *pieces]
+    command = (sys.executable, "-c", _LYING.format(answers=answers))
+    with Readers(Limits(), 1, command) as readers, pytest.raises(RefusedInputError) as caught:
+        LoadNiftid("volume", Limits().nifti, readers.nifti)({"volume": tmp_path / "ct.nii"})
+    assert caught.value.code == code
+
+
+BOMB_MB = 200.0
+
+
+def reader_mb() -> float:
+    (reader,) = descendants(os.getpid())
+    return high_water_kb(reader) / 1024
+
+
+def test_a_deflate_bomb_is_refused_in_little_memory(tmp_path: Path) -> None:
+    """300 kB that would become 300 MB, in a reader that holds less than 200 MB from its start to its end."""
+    (path,) = make_ct_series(tmp_path, hu=phantom_hu((1, 80, 64)))
+    deflate_bomb(path, 300)
+    assert path.stat().st_size < 320_000
+    with Readers(Limits(), 1) as readers:
+        with pytest.raises(FileRefusedError) as caught:
+            readers.header(path, Limits())
+        assert caught.value.code == "TRANSFER_SYNTAX"
+        assert reader_mb() < BOMB_MB
+
+
+@pytest.mark.parametrize("shape", [(512, 512, 400), (16, 16, 4)], ids=["as it says", "behind a small volume"])
+def test_a_nifti_bomb_is_refused_in_little_memory(tmp_path: Path, shape: tuple[int, int, int]) -> None:
+    """204 kB that would become 210 MB: neither the reader nor this process takes memory for it."""
+    path = tmp_path / "ct.nii.gz"
+    nifti_bomb(path, np.diag([-1.0, -1.0, 2.0, 1.0]), shape)
+    assert path.stat().st_size < 210_000
+    with Readers(Limits(), 1) as readers:
+        tracemalloc.start()
+        try:
+            with pytest.raises(RefusedInputError) as caught:
+                LoadNiftid("volume", Limits().nifti, readers.nifti)({"volume": path})
+            here_mb = tracemalloc.get_traced_memory()[1] / 1024**2
+        finally:
+            tracemalloc.stop()
+        assert caught.value.code == "NIFTI_SIZE"
+        assert reader_mb() < BOMB_MB
+        assert here_mb < 20.0
 
 
 def test_refusals_come_through(tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ import os
 import shutil
 import tarfile
 import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +26,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
+from builders.bombs import deflate_bomb
 from builders.command_line import ASSESSED, NOT_ASSESSED, Build, CommandLine, Expected
 from builders.planted import TOKEN, at, make_study, values
 from covid_ct_mask_net.errors import ExitCode
@@ -73,19 +73,9 @@ def nested(levels: int) -> Build:
     return lambda folder: nest(make_study(folder)[20], levels)
 
 
-def deflate_bomb(folder: Path) -> None:
+def bombed(folder: Path) -> None:
     """40 KB that would become 40 MB of one element behind a valid header."""
-    files = make_study(folder)
-    content = files[20].read_bytes()
-    length = 132 + 12 + int.from_bytes(content[140:144], "little")
-    meta = content[:length].replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2.1.99")
-    grown = meta[:140] + (int.from_bytes(meta[140:144], "little") + 2).to_bytes(4, "little") + meta[144:]
-    grown = grown.replace(b"UI\x14\x001.2.840.10008.1.2.1.99", b"UI\x16\x001.2.840.10008.1.2.1.99")
-    bomb = (
-        content[length:] + b"\x09\x00\x10\x00UN\0\0" + (40_000_000).to_bytes(4, "little") + bytes(40_000_000)
-    )
-    deflater = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
-    files[20].write_bytes(grown + deflater.compress(bomb) + deflater.flush())
+    deflate_bomb(make_study(folder)[20], 40)
 
 
 def archives(folder: Path) -> None:
@@ -185,7 +175,7 @@ ROWS: dict[str, tuple[Build, Expected]] = {
     ),
     "9-nesting-300": (nested(300), Expected(ASSESSED, None, {"NESTING": 1}, ["SLICE_GAP"])),
     "9-nesting-40": (nested(40), Expected(ASSESSED, None, {"NESTING": 1}, ["SLICE_GAP"])),
-    "10-deflate-bomb": (deflate_bomb, Expected(ASSESSED, None, {"TRANSFER_SYNTAX": 1}, ["SLICE_GAP"])),
+    "10-deflate-bomb": (bombed, Expected(ASSESSED, None, {"TRANSFER_SYNTAX": 1}, ["SLICE_GAP"])),
     "11-rows-65535": (
         lambda folder: make_study(folder, edit=at(20, values(Rows=65535))),
         Expected(ASSESSED, None, {"DIMENSIONS": 1}, ["SLICE_GAP"]),

@@ -20,6 +20,7 @@ import pytest
 import torch
 from PIL import Image
 
+from builders.bombs import nifti_bomb
 from builders.bundles import small_bundle
 from builders.command_line import ASSESSED, NOT_ASSESSED, Build, CommandLine, Expected
 from builders.oracle import SPACING, Oracle, chest_with_lesions
@@ -92,18 +93,7 @@ def structured(dtype: list[tuple[str, str]]) -> Build:
 
 def bomb(folder: Path) -> None:
     """210 MB in 204 kB: a valid header, and zeros."""
-    header = nibabel.Nifti1Header()
-    header.set_data_shape((512, 512, 400))
-    header.set_data_dtype(np.int16)
-    header.set_sform(AFFINE, code=1)
-    header.set_qform(AFFINE, code=1)
-    header["vox_offset"], header["magic"] = 352, b"n+1"
-    packer = zlib.compressobj(9, wbits=31)
-    with (folder / NAME).open("wb") as file:
-        file.write(packer.compress(header.binaryblock + bytes(4)))
-        for _ in range(200):
-            file.write(packer.compress(bytes(1 << 20)))
-        file.write(packer.flush())
+    nifti_bomb(folder / NAME, AFFINE)
     assert (folder / NAME).stat().st_size < 210_000
 
 

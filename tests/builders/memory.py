@@ -33,9 +33,10 @@ def measured(command: Sequence[str], environment: dict[str, str], timeout: float
     start = time.monotonic()
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
         while process.poll() is None:
-            for pid in (process.pid, *_descendants(process.pid)):
-                marks[pid] = max(marks.get(pid, 0.0), _high_water_kb(pid))
-            alone = marks[process.pid]
+            for pid in (process.pid, *descendants(process.pid)):
+                # The latest one: between fork and exec a child has its parent's.
+                marks[pid] = high_water_kb(pid) or marks.get(pid, 0.0)
+            alone = max(alone, marks[process.pid])
             if time.monotonic() - start > timeout:
                 process.kill()
             time.sleep(_EVERY_SECONDS)
@@ -44,7 +45,8 @@ def measured(command: Sequence[str], environment: dict[str, str], timeout: float
     return Measured(process.returncode, said, alone / 1024, sum(marks.values()) / 1024, seconds)
 
 
-def _descendants(pid: int) -> list[int]:
+def descendants(pid: int) -> list[int]:
+    """Return the processes that a process started, and those that they did."""
     children = defaultdict(list)
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -58,7 +60,8 @@ def _descendants(pid: int) -> list[int]:
     return found
 
 
-def _high_water_kb(pid: int) -> float:
+def high_water_kb(pid: int) -> float:
+    """Return the most memory that a process took so far; 0 for one that has ended."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except OSError:
