@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pydicom
 import pytest
@@ -445,6 +446,23 @@ def corners(outcome: Outcome) -> dict[tuple[str, int], list[tuple[float, float]]
             points = np.array(graphic.GraphicData, dtype=float).reshape(-1, 2)
             found[annotation.GraphicLayer, place, number] = [tuple(p) for p in points]
     return found
+
+
+def test_row_72_nifti_volumes_are_treated_alike(triage: CommandLine) -> None:
+    hu = chest_with_lesions().repeat(2, axis=1).repeat(2, axis=2).transpose(2, 1, 0)
+    affine = np.diag([-SPACING[2] / 2, -SPACING[1] / 2, SPACING[0], 1.0])
+    path = triage.inputs / "ct.nii.gz"
+    nibabel.Nifti1Image(hu.astype(np.int16), affine).to_filename(path)
+    whole = triage()
+    reduced = triage.expect(Expected(ASSESSED, warnings=["MATRIX_REDUCED"]), *SMALL_MEMORY)
+    assert reduced.result["geometry"] == whole.result["geometry"]
+    assert [lesion["side"] for lesion in reduced.result["lesions"]] == ["right", "left"]
+    for one, other in zip(reduced.result["slices"], whole.result["slices"], strict=True):
+        for mine, its in zip(one["detections"], other["detections"], strict=True):
+            assert mine["box"] == pytest.approx(its["box"], abs=0.51)
+    triage.expect(
+        Expected(ExitCode.REFUSED_INPUT, "NIFTI_SIZE"), "--set", "limits.voxels=368639", *SMALL_MEMORY
+    )
 
 
 def test_row_72_what_cannot_be_reduced_enough_is_refused(triage: CommandLine) -> None:

@@ -11,10 +11,14 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
+import torch
+from monai.data import MetaTensor
 
 from builders.dicom import phantom_hu
-from covid_ct_mask_net.errors import ExitCode, RefusedInputError
+from covid_ct_mask_net.errors import ExitCode, NotAssessableError, RefusedInputError
 from covid_ct_mask_net.nifti_file import LoadNiftid, NiftiLimits, check_nifti
+from covid_ct_mask_net.reduction import ReductionRule
+from covid_ct_mask_net.transforms.orientation import to_canonical, to_source
 
 HU = phantom_hu((6, 8, 10))
 AFFINE = np.array([[-1.5, 0, 0, 30], [0, -2.0, 0, 40], [0, 0, 5.0, -70], [0, 0, 0, 1]])
@@ -208,3 +212,50 @@ def test_random_bytes_and_flipped_bits_never_end_in_another_exception(tmp_path: 
             assert LoadNiftid("volume")({"volume": path})["volume"].shape == (1, 6, 8, 10)
         except RefusedInputError as refusal:
             assert refusal.code.startswith("NIFTI_")  # noqa: PT017 - both outcomes are right
+
+
+@pytest.mark.parametrize("along", [0, 1, 2], ids=["slices first", "slices in the middle", "slices last"])
+@pytest.mark.parametrize("dtype", ["int16", "float32"])
+def test_large_volumes_are_reduced_in_the_plane_whatever_the_order_of_their_axes(
+    tmp_path: Path, along: int, dtype: str
+) -> None:
+    """Blocks of two by two pixels; odd sides repeat the last one. Slices stay, whichever axis counts them."""
+    rng = np.random.default_rng(3)
+    hu = rng.integers(-1000, 400, size=(21, 16, 9)).astype(dtype)
+    order = [0, 1]
+    order.insert(along, 2)
+    stored, affine = hu.transpose(order), np.eye(4)
+    spacing = np.array([-0.7, -0.7, 1.5])
+    affine[:3, :3] = 0.0
+    for place, axis in enumerate(order):
+        affine[axis, place] = spacing[axis]
+    path = tmp_path / "ct.nii.gz"
+    nibabel.Nifti1Image(stored, affine, dtype=dtype).to_filename(path)
+    limits = NiftiLimits(voxels=1000, reduction=ReductionRule(voxels=1000, side=4))
+    data = LoadNiftid("volume", limits)({"volume": path})
+    canonical = to_canonical(data["volume"])
+    assert canonical.dtype == torch.int16
+    assert tuple(canonical.shape) == (1, 11, 8, 9)
+    expected = np.pad(hu.astype(np.float64), ((0, 1), (0, 0), (0, 0)), mode="edge")
+    expected = expected.reshape(11, 2, 8, 2, 9).mean(axis=(1, 3))
+    assert np.abs(canonical[0].numpy() - expected).max() <= 0.51
+    (warning,) = data["warnings"]
+    assert warning.code == "MATRIX_REDUCED"
+    # The way back: labels on the grid of the file.
+    labels = (canonical.as_tensor() > 0).to(torch.uint8)
+    back = to_source(MetaTensor(labels, affine=canonical.affine, meta=dict(canonical.meta)))
+    assert back.shape[1:] == stored.shape
+    assert np.allclose(back.affine, affine)
+    fine = expected.repeat(2, axis=0).repeat(2, axis=1)[:21] > 0.6
+    found = back[0].numpy().transpose(np.argsort(order))
+    assert (found.astype(bool) | ~fine).all()
+
+
+def test_values_that_are_no_numbers_are_not_averaged(tmp_path: Path) -> None:
+    hu = np.zeros((16, 16, 4), dtype=np.float32)
+    hu[3, 3, 3] = np.nan
+    nibabel.Nifti1Image(hu, np.diag([-1.0, -1.0, 2.0, 1.0])).to_filename(tmp_path / "ct.nii")
+    limits = NiftiLimits(reduction=ReductionRule(voxels=500, side=4))
+    with pytest.raises(NotAssessableError) as caught:
+        LoadNiftid("volume", limits)({"volume": tmp_path / "ct.nii"})
+    assert caught.value.code == "NON_FINITE"
