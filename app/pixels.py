@@ -22,6 +22,7 @@ from covid_ct_mask_net.app.codestreams import FrameHeader, jpeg_2000_frame_heade
 from covid_ct_mask_net.app.headers import FileRefusedError
 from covid_ct_mask_net.app.intake import Instance
 from covid_ct_mask_net.app.limits import Limits
+from covid_ct_mask_net.app.multi_frame import multi_frame
 from covid_ct_mask_net.app.transfer_syntaxes import (
     JPEG_2000,
     JPEG_LOSSLESS,
@@ -123,6 +124,8 @@ def stored_values(instance: Instance, limits: Limits, *, frame: int = 0) -> NDAr
                 "CHANGED_DURING_READ",
                 "The file changed after its header was read; wait until it is complete.",
             )
+        if _is_indexed(instance):
+            return _indexed_values(instance, limits, frame)
         dataset = _read(instance, limits)
     except OSError as error:
         raise FileRefusedError("CHANGED_DURING_READ", "The file is gone or can no longer be read.") from error
@@ -197,6 +200,35 @@ def _check_frame_header(found: FrameHeader | None, rows: int, columns: int) -> N
         )
 
 
+def _is_indexed(instance: Instance) -> bool:
+    """Tell whether a file holds several frames, so that each is read on its own."""
+    deflated = instance.header.file_meta.TransferSyntaxUID == DeflatedExplicitVRLittleEndian
+    return not deflated and int(instance.header.get("NumberOfFrames") or 1) > 1
+
+
+def _indexed_values(instance: Instance, limits: Limits, frame: int) -> NDArray:
+    """Return the stored values of one of many frames, without reading the others."""
+    found = multi_frame(instance.path, instance.size, instance.modified)
+    header, syntax = found.header, UID(found.header.file_meta.TransferSyntaxUID)
+    if syntax in NATIVE:
+        order = ">" if syntax == ExplicitVRBigEndian else "<"
+        shape = (int(header.Rows), int(header.Columns))
+        raw: NDArray = np.frombuffer(found.native(frame), f"{order}u2").reshape(shape)
+    else:
+        try:
+            stream = found.compressed(frame)
+        except headers.DAMAGE as error:
+            raise _cut_off() from error
+        raw = _decoded(stream, header, limits)
+    return _stored_bits(raw, int(header.BitsStored), bool(header.PixelRepresentation))
+
+
+def _cut_off() -> FileRefusedError:
+    return FileRefusedError(
+        "PIXEL_LENGTH", "The compressed pixel data is cut off or its fragments do not fit the frames."
+    )
+
+
 def _read(instance: Instance, limits: Limits) -> Dataset:
     if instance.header.file_meta.TransferSyntaxUID == DeflatedExplicitVRLittleEndian:
         return headers.inflated(instance.path, limits)
@@ -217,14 +249,18 @@ def _native(dataset: Dataset, frame: int) -> NDArray:
 
 
 def _compressed(dataset: Dataset, frame: int, limits: Limits) -> NDArray:
-    syntax, frames = UID(dataset.file_meta.TransferSyntaxUID), int(dataset.get("NumberOfFrames") or 1)
+    frames = int(dataset.get("NumberOfFrames") or 1)
     try:
         streams = generate_frames(dataset.PixelData, number_of_frames=frames)
         stream = next(item for index, item in enumerate(streams) if index == frame)
     except (StopIteration, *headers.DAMAGE) as error:
-        raise FileRefusedError(
-            "PIXEL_LENGTH", "The compressed pixel data is cut off or its fragments do not fit the frames."
-        ) from error
+        raise _cut_off() from error
+    return _decoded(stream, dataset, limits)
+
+
+def _decoded(stream: bytes, header: Dataset, limits: Limits) -> NDArray:
+    """Return the samples of a code stream that may be read, as its header announces them."""
+    syntax = UID(header.file_meta.TransferSyntaxUID)
     if syntax == JPEG2000 and not limits.lossy:
         found = jpeg_2000_frame_header(stream)
         if found is not None and not found.reversible:
@@ -232,7 +268,7 @@ def _compressed(dataset: Dataset, frame: int, limits: Limits) -> NDArray:
                 "TRANSFER_SYNTAX",
                 "The JPEG 2000 image is compressed with loss, read only with the setting lossy.",
             )
-    return decode_codestream(stream, syntax, int(dataset.Rows), int(dataset.Columns))
+    return decode_codestream(stream, syntax, int(header.Rows), int(header.Columns))
 
 
 def _stored_bits(raw: NDArray, bits: int, signed: bool) -> NDArray:

@@ -59,6 +59,7 @@ def answer(request: dict[str, str | int], limits: Limits) -> bytes:
         stub = Dataset()
         stub.file_meta = FileMetaDataset()
         stub.file_meta.TransferSyntaxUID = UID(str(request["syntax"]))
+        stub.NumberOfFrames = int(request["frames"])
         instance = Instance(path, "", stub, int(request["size"]), int(request["modified"]))
         stored = pixels.stored_values(instance, limits, frame=int(request["frame"]))
         return PIXELS + SHAPE.pack(*stored.shape, stored.dtype.kind == "i") + stored.tobytes()

@@ -139,6 +139,7 @@ class Readers:
             "modified": instance.modified,
             "syntax": str(instance.header.file_meta.TransferSyntaxUID),
             "frame": frame,
+            "frames": int(instance.header.get("NumberOfFrames") or 1),
         }
         try:
             content = self._ask(request, PIXELS)
