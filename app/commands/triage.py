@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from covid_ct_mask_net import RESEARCH_NOTICE
 from covid_ct_mask_net.errors import ExitCode, NotAssessableError
+from covid_ct_mask_net.lean_imports import lean_imports
 from covid_ct_mask_net.slice_sampling import SlicePlan
 
 if TYPE_CHECKING:
@@ -151,14 +152,15 @@ def run(arguments: argparse.Namespace) -> ExitCode:
     """
     from tqdm import tqdm
 
-    from covid_ct_mask_net.app.chain import StudyChain
-    from covid_ct_mask_net.app.logs import LogStyle, configure_logs
-    from covid_ct_mask_net.app.process_safety import settle_process
-    from covid_ct_mask_net.app.report_settings import ReportSettings, SRClass
-    from covid_ct_mask_net.app.run import TriageRun
-    from covid_ct_mask_net.app.settings import AppSettings
-    from covid_ct_mask_net.app.study_line import in_turn
-    from covid_ct_mask_net.app.summary import summary_table
+    with lean_imports():
+        from covid_ct_mask_net.app.chain import StudyChain
+        from covid_ct_mask_net.app.logs import LogStyle, configure_logs
+        from covid_ct_mask_net.app.process_safety import settle_process
+        from covid_ct_mask_net.app.report_settings import ReportSettings, SRClass
+        from covid_ct_mask_net.app.run import TriageRun
+        from covid_ct_mask_net.app.settings import AppSettings
+        from covid_ct_mask_net.app.study_line import in_turn
+        from covid_ct_mask_net.app.summary import summary_table
 
     settle_process()
     withheld = configure_logs(LogStyle(arguments.log), debug=arguments.debug)

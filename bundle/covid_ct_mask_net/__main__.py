@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import NoReturn
 
-from covid_ct_mask_net import RESEARCH_NOTICE, __version__
+from covid_ct_mask_net import RESEARCH_NOTICE, __version__, lean_imports
 from covid_ct_mask_net.errors import CovidCTMaskNetError, ExitCode
 from covid_ct_mask_net.process_user import settle_user
 
@@ -100,6 +100,7 @@ def program() -> NoReturn:
     Python would take torch and MONAI apart, module by module, for two seconds at the end of a command that
     has done all it was asked. What is registered for the end runs; the rest the system takes back at once.
     """
+    lean_imports.allow()
     code = main()
     atexit._run_exitfuncs()
     with contextlib.suppress(OSError):

@@ -1,0 +1,68 @@
+"""A quicker start: what MONAI imports for others stays out of a process that triages and ends.
+
+``import monai`` imports everything in its namespace and, for each part, the optional packages that it finds:
+MONAI Deploy with Holoscan and CuPy, ignite with distributed tensors, matplotlib, statistics of SciPy. None of
+them computes anything of a triage, and together they take half of the time of its start.
+
+MONAI sees once, at its import, whether a package is there. So this is for processes of our own alone
+(``allow``), never for one that imports us.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
+
+LEFT_OUT = (
+    "monai.deploy",
+    "clearml",
+    "cucim",
+    "cupy",
+    "holoscan",
+    "ignite",
+    "itk",
+    "matplotlib",
+    "mlflow",
+    "pandas",
+    "rfc3987_syntax",
+    "scipy.signal",
+    "scipy.stats",
+    "skimage",
+    "sklearn",
+    "tensorboard",
+    "tensorboardX",
+)
+"""Modules that are not imported; each can be imported afterwards."""
+
+_allowed = False
+
+
+def allow() -> None:
+    """Say that this process is a program of ours."""
+    global _allowed
+    _allowed = True
+
+
+@contextmanager
+def lean_imports() -> Iterator[None]:
+    """Import in this context what a triage needs; without ``allow``, or beside MONAI, nothing is changed."""
+    if not _allowed or "monai" in sys.modules:
+        yield
+        return
+    modules: dict[str, ModuleType | None] = sys.modules  # type: ignore[assignment]
+    absent = [name for name in LEFT_OUT if name not in modules]
+    # What is None here cannot be imported. No collection either: imports make no garbage, but many objects.
+    modules.update(dict.fromkeys(absent))
+    gc.disable()
+    try:
+        yield
+    finally:
+        for name in absent:
+            if name in modules and modules[name] is None:
+                del modules[name]
+        # Modules stay to the end: later collections need not look through them again.
+        gc.freeze()
+        gc.enable()
