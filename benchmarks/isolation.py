@@ -3,10 +3,10 @@
     covid-ct-mask-net synthesize cohort --patients 1 --step 1.1 --format dicom
     python benchmarks/isolation.py cohort/dicom/0000 --slices 300 --rounds 5
 
-The study is sliced anew to 300 slices and triaged by the weights of the bundle, each time in a process of its own;
-``limits.isolation`` is true and false in turns, so that other work on the machine falls on both. Printed are the
-clock and the time of the processor (the program and its readers) of each run, and the ratio of each round; the median
-of those is the answer.
+The study is sliced anew to 300 slices and triaged by the weights of the bundle, each time in a process of its
+own; ``limits.isolation`` is true and false in turns, so that other work on the machine falls on both. Printed
+are the clock and the time of the processor (the program and its readers) of each run, and the ratio of each round;
+the median of those is the answer.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def main() -> None:
             clocks.append(apart.clock / inside.clock)
             processors.append(apart.processor / inside.processor)
             each = "".join(f"{r.clock:17.1f} {r.processor:9.1f} {r.load:4.1f}" for r in (apart, inside))
-            print(f"{number:5} {each}{clocks[-1]:15.3f} {processors[-1]:9.3f}", flush=True)
+            print(f"{number:5}{each}{clocks[-1]:15.3f} {processors[-1]:9.3f}", flush=True)
     print(f"median of {arguments.rounds}: clock {statistics.median(clocks):.3f}, "
           f"processor {statistics.median(processors):.3f}")  # fmt: skip
 
