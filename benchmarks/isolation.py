@@ -5,8 +5,8 @@
 
 The study is sliced anew to 300 slices and triaged by the weights of the bundle, each time in a process of its
 own; ``limits.isolation`` is true and false in turns, so that other work on the machine falls on both. Printed
-are the clock and the time of the processor (the program and its readers) of each run, and the ratio of each round;
-the median of those is the answer.
+are the clock and the time of the processor (the program and its readers) of each run, and the ratio of each
+round; the median of those is the answer.
 """
 
 from __future__ import annotations
