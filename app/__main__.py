@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from covid_ct_mask_net.app.process_safety import settle_process
+from covid_ct_mask_net.app.process_safety import settled_process
 from covid_ct_mask_net.errors import CovidCTMaskNetError, ExitCode
 from covid_ct_mask_net.process_user import settle_user
 
@@ -12,7 +12,11 @@ from covid_ct_mask_net.process_user import settle_user
 def main() -> ExitCode:
     """Run the application on what the command line or the ``HOLOSCAN_*`` variables name."""
     settle_user()
-    settle_process()
+    with settled_process():
+        return _run()
+
+
+def _run() -> ExitCode:
     # Imports MONAI, which wants to know the user.
     from covid_ct_mask_net.app.operators.application import TriageApplication
 

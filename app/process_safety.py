@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from types import FrameType
 
 # Orchestrators send SIGKILL 10 to 30 s after SIGTERM.
@@ -23,25 +25,41 @@ class TerminatedError(SystemExit):
         super().__init__(_EXIT_BY_SIGTERM)
 
 
-def settle_process(grace_seconds: float = GRACE_SECONDS) -> None:
+@contextlib.contextmanager
+def settled_process(grace_seconds: float = GRACE_SECONDS) -> Iterator[None]:
     """Make files private (umask 077), write no core dumps, and end within seconds of SIGTERM.
 
     The first process of a container gets no default action for SIGTERM, so one is needed. Where Python code
     runs, the signal raises `TerminatedError`, and half-written results are removed; where native code runs
     for longer than ``grace_seconds``, the process ends without that, and the next run cleans up.
+
+    A program that goes on after the context, which called the command as a function, is as it was before.
     """
-    os.umask(0o077)
-    # A core dump holds the pixels and headers of a patient.
-    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
-    # Only the main thread may install handlers; inside another program they are that program's.
-    if threading.current_thread() is not threading.main_thread():
-        return
+    with contextlib.ExitStack() as held:
+        held.callback(os.umask, os.umask(0o077))
+        # A core dump holds the pixels and headers of a patient.
+        soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
+        held.callback(resource.setrlimit, resource.RLIMIT_CORE, (soft, hard))
+        # Only the main thread may install handlers; inside another program they are that program's.
+        if threading.current_thread() is threading.main_thread():
+            _end_when_told(held, grace_seconds)
+        try:
+            yield
+        except TerminatedError:
+            # The process ends: what was installed holds to its end.
+            held.pop_all()
+            raise
+
+
+def _end_when_told(held: contextlib.ExitStack, grace_seconds: float) -> None:
     told, tell = os.pipe()
     os.set_blocking(tell, False)
-    signal.signal(signal.SIGTERM, _terminate)
-    earlier = signal.set_wakeup_fd(tell, warn_on_full_buffer=False)
-    if earlier != -1:
-        os.close(earlier)
+    # The thread ends, and closes its end, when nobody can tell it anything any more.
+    held.callback(os.close, tell)
+    held.callback(signal.set_wakeup_fd, signal.set_wakeup_fd(tell, warn_on_full_buffer=False))
+    # None: a handler that was not installed from Python, and cannot be put back.
+    held.callback(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, _terminate) or signal.SIG_DFL)
     threading.Thread(target=_end_late, args=(told, grace_seconds), daemon=True, name="termination").start()
 
 

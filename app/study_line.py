@@ -7,7 +7,7 @@ not grow with the number of studies.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from covid_ct_mask_net.app.chain import StudyChain
@@ -19,7 +19,7 @@ from covid_ct_mask_net.results import StudyResult
 _READING = ("select", "load")
 
 
-def in_turn(chain: StudyChain, jobs: Iterable[StudyJob]) -> Iterator[StudyJob]:
+def in_turn(chain: StudyChain, jobs: Iterable[StudyJob]) -> Generator[StudyJob]:
     """Take studies through a chain and yield each, in their order, once its results are on disk.
 
     Results are those of ``chain.run`` for each study alone. What the writing of a study raises, as where the

@@ -150,19 +150,24 @@ def run(arguments: argparse.Namespace) -> ExitCode:
     ExitCode
         The worst of all studies.
     """
+    from covid_ct_mask_net.app.process_safety import settled_process
+
+    with settled_process():
+        return _run(arguments)
+
+
+def _run(arguments: argparse.Namespace) -> ExitCode:
     from tqdm import tqdm
 
     with lean_imports():
         from covid_ct_mask_net.app.chain import StudyChain
         from covid_ct_mask_net.app.logs import LogStyle, configure_logs
-        from covid_ct_mask_net.app.process_safety import settle_process
         from covid_ct_mask_net.app.report_settings import ReportSettings, SRClass
         from covid_ct_mask_net.app.run import TriageRun
         from covid_ct_mask_net.app.settings import AppSettings
         from covid_ct_mask_net.app.study_line import in_turn
         from covid_ct_mask_net.app.summary import summary_table
 
-    settle_process()
     withheld = configure_logs(LogStyle(arguments.log), debug=arguments.debug)
     settings = AppSettings.read(arguments.settings, arguments.set, arguments.series_rules)
     reports = ReportSettings(
@@ -190,8 +195,10 @@ def run(arguments: argparse.Namespace) -> ExitCode:
                 sys.stderr.write(f"Engine {pipeline.network.report.name}: {pipeline.network.report.note}.\n")
             with SliceBar(len(triage_run), disable=arguments.quiet) as bar:
                 chain = StudyChain.of(pipeline, triage_run.output, settings, reports, bar.advance)
-                for job in in_turn(chain, bar.studies(triage_run.jobs())):
-                    triage_run.finished(job)
+                # Closed before the run is: what is being written is written to its end, or removed.
+                with contextlib.closing(in_turn(chain, bar.studies(triage_run.jobs()))) as line:
+                    for job in line:
+                        triage_run.finished(job)
         code = triage_run.conclude()
     for result in triage_run.results:
         for reason in result.reasons:

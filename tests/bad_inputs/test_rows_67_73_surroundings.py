@@ -220,6 +220,48 @@ def test_row_68_sigterm_ends_within_seconds(triage: CommandLine, tmp_path: Path)
     assert last["EventIdentification"]["EventOutcomeIndicator"] == 12
 
 
+@pytest.mark.parametrize(
+    ("pause", "complete"), [(0.3, True), (60.0, False)], ids=["it ends in time", "it hangs"]
+)
+def test_row_68_sigterm_while_results_are_written(triage: CommandLine, pause: float, complete: bool) -> None:
+    """A thread of its own writes: after SIGTERM its set is whole or not there, and the next run cleans up."""
+    for name in "ab":
+        make_study(triage.inputs / name, patient_id=f"{TOKEN}{name}")
+    program = (
+        "import sys, threading, time; from builders.oracle import oracle_pipeline\n"
+        "from covid_ct_mask_net import pipeline, result_set; from covid_ct_mask_net.__main__ import main\n"
+        "oracle = oracle_pipeline(); pipeline.load_pipeline = lambda *_: oracle\n"
+        "write = result_set._write_durably\n"
+        "def slow(path, content):\n"
+        "    write(path, content)\n"
+        "    if path.name == 'result.json':\n"
+        "        print(threading.current_thread().name, flush=True)\n"
+        f"        time.sleep({pause})\n"
+        "result_set._write_durably = slow\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    arguments = ["triage", str(triage.inputs), "-o", str(triage.output), "--quiet"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(
+        [sys.executable, "-c", program, *arguments],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("reports")
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=90)
+        assert process.returncode == 143
+    folders = [path for path in triage.output.iterdir() if path.is_dir() and not path.name.startswith(".")]
+    assert len(folders) == int(complete)
+    for folder in folders:
+        assert {"result.json", "sr.dcm", "seg.dcm", "gsps.dcm"} <= {path.name for path in folder.iterdir()}
+        check_whole(triage.output, {path.name for path in folder.iterdir()})
+    # The next run finds no lock, and cleans up.
+    assert run_main(arguments) == 0
+    assert len([path for path in triage.output.iterdir() if path.is_dir()]) == 2
+    assert not [name for name in names(triage.output) if Path(name).name.startswith(".")]
+
+
 # --- 69: clocks and locales
 
 
