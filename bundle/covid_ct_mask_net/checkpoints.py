@@ -22,6 +22,7 @@ import torch
 
 from covid_ct_mask_net import UNTRAINED_NOTICE, __version__
 from covid_ct_mask_net.errors import OutputError, UntrustedModelError, UsageError
+from covid_ct_mask_net.finite import all_finite
 from covid_ct_mask_net.networks.classifier import CovidCTMaskNet
 from covid_ct_mask_net.networks.detector import LesionDetector
 from covid_ct_mask_net.networks.settings import ClassifierSettings, DetectorSettings
@@ -270,7 +271,7 @@ def _load(network: torch.nn.Module, state: Mapping[str, torch.Tensor], path: Pat
         raise UntrustedModelError(
             "WEIGHTS_MISMATCH", f"The weights in {path.name} do not fit the architecture that it states."
         ) from error
-    if not all(torch.isfinite(t).all() for t in state.values() if t.is_floating_point()):
+    if not all_finite(state.values()):
         raise UntrustedModelError("WEIGHTS_NON_FINITE", f"{path.name} holds weights that are not numbers.")
     network.eval()
 

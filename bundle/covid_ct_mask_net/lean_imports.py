@@ -54,8 +54,11 @@ def lean_imports() -> Iterator[None]:
         return
     modules: dict[str, ModuleType | None] = sys.modules  # type: ignore[assignment]
     absent = [name for name in LEFT_OUT if name not in modules]
-    # What is None here cannot be imported. No collection either: imports make no garbage, but many objects.
+    # What is None here cannot be imported.
     modules.update(dict.fromkeys(absent))
+    stand_ins = _dynamo_stand_ins()
+    modules.update(stand_ins)
+    # Imports make no garbage, but many objects: nothing to collect.
     gc.disable()
     try:
         yield
@@ -63,6 +66,30 @@ def lean_imports() -> Iterator[None]:
         for name in absent:
             if name in modules and modules[name] is None:
                 del modules[name]
+        for name, stand_in in stand_ins.items():
+            if modules.get(name) is stand_in:
+                del modules[name]
         # Modules stay to the end: later collections need not look through them again.
         gc.freeze()
         gc.enable()
+
+
+def _dynamo_stand_ins() -> dict[str, ModuleType]:
+    """Return what stands for PyTorch's compiler while torchvision takes one function of it.
+
+    The function is called where torchvision's operators are missing or must be deterministic on a GPU; then
+    it asks the compiler itself.
+    """
+    names = ("torch._dynamo", "torch._dynamo.utils")
+    if any(name in sys.modules for name in names):
+        return {}
+    package, utils = (ModuleType(name) for name in names)
+    package.__path__ = []
+    utils.is_compile_supported = _is_compile_supported  # type: ignore[attr-defined]
+    return dict(zip(names, (package, utils), strict=True))
+
+
+def _is_compile_supported(device_type: str) -> bool:
+    from torch._dynamo.utils import is_compile_supported
+
+    return bool(is_compile_supported(device_type))

@@ -14,7 +14,12 @@ if {allowed}:
     lean_imports.allow()
 with lean_imports.lean_imports():
     import covid_ct_mask_net.pipeline
-loaded = [name for name in lean_imports.LEFT_OUT if name in sys.modules]
+loaded = [name for name in (*lean_imports.LEFT_OUT, "torch._dynamo") if name in sys.modules]
+import torch, torchvision.ops
+module = sys.modules["torchvision.ops.roi_align"]
+assert module.is_compile_supported("cpu") in (True, False)
+assert len(torch._dynamo.__path__) == 1
+assert torch.compile(lambda x: x + 1, backend="eager")(torch.ones(1)).item() == 2
 import ignite.engine, matplotlib.pyplot, scipy.stats
 print(json.dumps([loaded, gc.isenabled(), ignite.engine.Engine.__name__]))
 """

@@ -25,6 +25,7 @@ from covid_ct_mask_net.engines.calibration import quantise_trunk
 from covid_ct_mask_net.engines.post import BoxRules, Floats, SliceRegions, detections, rank_rows
 from covid_ct_mask_net.engines.programs import BoxHead, Compiler, MaskBranch, Trunk, Worker, with_box_head
 from covid_ct_mask_net.errors import NotAssessableError
+from covid_ct_mask_net.finite import all_finite
 from covid_ct_mask_net.networks.classifier import CovidCTMaskNet
 from covid_ct_mask_net.networks.detector import LesionDetector
 from covid_ct_mask_net.networks.slice_model import Shared, SliceOutput
@@ -141,7 +142,7 @@ class CompiledEngine(Engine):
         shared = self.shared
         state = (shared, self._compared)
         if self._compiled is None or state != self._compiled_for:
-            if not all(torch.isfinite(tensor).all() for tensor in self.state_dict().values()):
+            if not all_finite(self.state_dict().values()):
                 # A compiled ReLU turns what is no number into zero, and the answer would look sound.
                 raise NotAssessableError(
                     "MODEL_NON_FINITE", "The networks hold weights that are not numbers; they are unusable."
