@@ -1,4 +1,4 @@
-"""Fixtures for the whole suite."""
+"""Options, hooks and fixtures for the whole suite."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import pydicom
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+# No patient's text in what tests show; which test shows which requirement (--traceability).
+pytest_plugins = ("builders.patient_data", "builders.traceability")
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -14,7 +14,7 @@ from pydicom.dataset import Dataset
 
 from builders.command_line import ASSESSED, NOT_ASSESSED, Build, CommandLine, Expected, Outcome
 from builders.oracle import SPACING, chest_with_lesions
-from builders.planted import TOKEN, at, make_study, planted, values
+from builders.planted import TOKEN, at, every_text, make_study, planted, values
 from covid_ct_mask_net.errors import ExitCode
 
 
@@ -359,3 +359,12 @@ def test_results_name_no_raw_attribute(triage: CommandLine) -> None:
     text = json.dumps(triage().result)
     for forbidden in ("CHEST", "Builder", "1960", "ACC-1"):
         assert forbidden not in text
+
+
+def test_no_attribute_that_holds_words_is_told(triage: CommandLine) -> None:
+    """All of the dictionary in each slice, and all that is logged: no output names one (``check_safe``)."""
+    make_study(triage.inputs, hu=chest_with_lesions()[::2], spacing=(10.0, 3.5, 3.5), edit=every_text)
+    header = pydicom.dcmread(next(triage.inputs.iterdir()), stop_before_pixels=True)
+    assert sum(TOKEN in str(element.value) for element in header if element.VR != "SQ") > 1500
+    outcome = triage("--debug", "--log", "json")
+    assert outcome.result["status"] == "assessed", outcome.stderr[-2000:]

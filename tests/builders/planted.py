@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pydicom._dicom_dict import DicomDictionary
 from pydicom.dataset import Dataset
 
 from builders.dicom import Edit, make_ct_series
 from builders.oracle import SPACING, chest_with_lesions
-
-TOKEN = "ZZPHI"  # noqa: S105
+from builders.patient_data import TOKEN
 
 # One attribute of each kind that names a patient, a place, a person or holds free text (PS3.15 table E.1-1).
 _TEXTS = (
@@ -22,6 +22,23 @@ _TEXTS = (
     "RequestingPhysician", "CurrentPatientLocation", "AdmissionID", "SoftwareVersions",
     "AcquisitionComments", "DerivationDescription", "ManufacturerModelName",
 )  # fmt: skip
+
+
+# Whatever holds words (PS3.5 table 6.2-1), dates and numbers aside.
+_WORDS = frozenset({"AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT"})
+
+
+def every_text(_: int, dataset: Dataset) -> None:
+    """Plant the token in every attribute of the dictionary that holds words and is not there yet.
+
+    Retired ones too; and in those of an item of a sequence.
+    """
+    item = Dataset()
+    for tag, (vr, _, _, _, keyword) in DicomDictionary.items():
+        if vr in _WORDS and keyword and 0x0008 <= tag >> 16 <= 0x5200 and keyword not in dataset:
+            dataset.add_new(tag, vr, TOKEN)
+            item.add_new(tag, vr, f"{TOKEN}2")
+    dataset.RequestAttributesSequence = [item]
 
 
 def planted(also: Edit | None = None, *, without: tuple[str, ...] = ("ContrastBolusAgent",)) -> Edit:
