@@ -67,8 +67,8 @@ def _text(bench: Bench, seconds: float, grown: float) -> str:
         f"processor here, {children.ru_utime + children.ru_stime:.0f} s in ended readers)",
         f"files: {dict(report.outcomes.most_common())}",
         f"studies: {dict(report.studies)}",
-        f"peak memory {own.ru_maxrss / 1024:.0f} MB, of a reader {children.ru_maxrss / 1024:.0f} MB; grown "
-        f"by {grown:.0f} MB since batch {_SETTLED_AFTER}; descriptors and processes: {held_by_process()}",
+        f"peak memory {own.ru_maxrss / 1024:.0f} MB, grown by {grown:.0f} MB since batch {_SETTLED_AFTER}; "
+        f"descriptors and processes: {held_by_process()}",
         f"readers that ended or were ended: {len(report.contained)}",
         *report.contained,
     ]
