@@ -37,7 +37,9 @@ def test_the_page_asks_for_no_more_than_the_floors() -> None:
 
 def test_what_is_answered_by_not_using_it_is_not_used() -> None:
     """No program of pynetdicom, no FileSet, no GDCM, no .pt2 package, no download of bundles."""
-    forbidden = re.compile(r"pynetdicom\.apps|pydicom\.fileset|import gdcm|torch\.export\.load|ITKReader|bundle\.download")
+    forbidden = re.compile(
+        r"pynetdicom\.apps|pydicom\.fileset|import gdcm|torch\.export\.load|ITKReader|bundle\.download"
+    )
     sources = [p for part in ("app", "bundle", "transforms") for p in (ROOT / part).rglob("*.py")]
     assert len(sources) > 100
     assert not [path.name for path in sources if forbidden.search(path.read_text(encoding="utf-8"))]

@@ -54,6 +54,14 @@ def windowed(_: int, dataset: Dataset) -> None:
     dataset.RescaleIntercept = 0
 
 
+def floating_point(_: int, dataset: Dataset) -> None:
+    """Pixels of which some are no number, in the attribute that holds such (PS3.3 C.7.6.24)."""
+    pixels = np.frombuffer(dataset.PixelData, "<i2").astype("<f4")
+    pixels[::7] = np.nan
+    del dataset.PixelData
+    dataset.FloatPixelData = pixels.tobytes()
+
+
 def cut_by_a_circle() -> np.ndarray:
     """A circle of reconstruction that is too small for the lungs."""
     hu = chest_with_lesions()
@@ -99,6 +107,8 @@ ROWS: dict[str, tuple[Build, Expected]] = {
         study(hu=np.zeros((40, 96, 96)), intercept=0.0),
         Expected(NOT_ASSESSED, "NO_CONTENT"),
     ),
+    "45-slope-not-a-number": (edited(values(RescaleSlope="nan")), Expected(NOT_ASSESSED, "RESCALE")),
+    "45-floating-point-pixels": (study(edit=floating_point), Expected(NOT_ASSESSED, "PIXEL_LENGTH")),
     "46-windowed": (study(edit=windowed), Expected(NOT_ASSESSED, "NOT_HOUNSFIELD_RANGE")),
     "47-upper-half": (study(hu=chest_with_lesions()[20:]), Expected(NOT_ASSESSED, "LUNG_TRUNCATED")),
     "47-lower-half": (study(hu=chest_with_lesions()[:20]), Expected(NOT_ASSESSED, "LUNG_TRUNCATED")),

@@ -115,7 +115,7 @@ ROWS: dict[str, tuple[Build, Expected]] = {
     "60-no-place": (put("2h", 252, 0, 0), Expected(REFUSED, "NIFTI_AFFINE")),
     "60-rgb": (structured([("R", "u1"), ("G", "u1"), ("B", "u1")]), Expected(REFUSED, "NIFTI_DATATYPE")),
     "60-complex": (volume(np.complex64), Expected(REFUSED, "NIFTI_DATATYPE")),
-    "60-not-finite": (
+    "45-not-finite": (
         volume(np.float32, hu=np.where(chest_with_lesions() > 300, np.nan, 0).transpose(2, 1, 0)),
         Expected(NOT_ASSESSED, "NON_FINITE"),
     ),
@@ -140,6 +140,8 @@ def test_row(triage: CommandLine, build: Build, expected: Expected) -> None:
         int(expected.code),
         [] if expected.reason is None else [expected.reason],
     ), outcome.stderr
+    statuses = {ASSESSED: "assessed", NOT_ASSESSED: "not_assessed", REFUSED: "refused"}
+    assert outcome.result["status"] == statuses[expected.code]
     if expected.code is ASSESSED:
         assert outcome.result["triage"]["predicted_class"] == "COVID-19"
 
