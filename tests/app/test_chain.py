@@ -163,6 +163,7 @@ def test_a_study_without_a_chest_series_gets_an_explicit_report(
         assert "111245" in str(report)  # no algorithms succeeded
 
 
+@pytest.mark.shows_patients("the traceback of a defect, at level DEBUG and ahead of the filter")
 def test_a_defect_of_the_software_fails_one_study_and_says_so(
     pipeline: VolumePipeline, tmp_path: Path
 ) -> None:

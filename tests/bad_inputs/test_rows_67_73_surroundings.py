@@ -69,6 +69,7 @@ def test_row_67_other_files_in_the_folder(triage: CommandLine) -> None:
     assert names(triage.output) == ["thesis.docx"]
 
 
+@pytest.mark.shows_patients("a mistake in the paths is told with the paths as they were given")
 def test_row_67_inside_of_the_input(triage: CommandLine) -> None:
     make_study(triage.inputs)
     triage.output = triage.inputs / "out"

@@ -20,7 +20,7 @@ from builders.mutations import elements
 from builders.oracle import SPACING, chest_with_lesions
 from builders.planted import TOKEN, at, make_study, planted, values
 from covid_ct_mask_net.app import chain
-from covid_ct_mask_net.errors import ExitCode, RefusedInputError
+from covid_ct_mask_net.errors import ExitCode
 from covid_ct_mask_net.nifti_file import LoadNiftid
 
 AFFINE = np.diag([-SPACING[2], -SPACING[1], SPACING[0], 1.0])
@@ -161,21 +161,6 @@ def test_row_f8_a_qform_that_is_not_in_use_is_not_used(
     path.write_bytes(content)
     np.testing.assert_allclose(LoadNiftid("volume")({"volume": path})["volume"].affine, rounded, rtol=1e-6)
     assert capfd.readouterr() == ("", "")
-
-
-def test_row_f8_what_nibabel_cannot_read_is_read_by_nobody(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refused(*_: object, **__: object) -> None:
-        raise nibabel.spatialimages.HeaderDataError(f"{TOKEN} cannot be")
-
-    path = tmp_path / "volume.nii"
-    volume(path, 252, "h", 1)
-    monkeypatch.setattr(nibabel, "load", refused)
-    with pytest.raises(RefusedInputError) as caught:
-        LoadNiftid("volume")({"volume": path})
-    assert caught.value.code == "NIFTI_UNREADABLE"
-    assert TOKEN not in caught.value.sentence
 
 
 def test_row_f9_what_nibabel_remarks_goes_through_the_filter(triage: CommandLine) -> None:

@@ -79,6 +79,7 @@ def pytest_runtest_makereport(
     told = [("what was printed or logged", content) for _, content in report.sections]
     told += [("what was taken from the capture", content) for content in _taken]
     shown = [f"{where}: {found}" for where, content in told if (found := found_in(content)) is not None]
+    _taken.clear()
     folder = getattr(item, "funcargs", {}).get("tmp_path")
     if report.when == "call" and folder is not None:
         shown += [f"an output folder: {found}" for found in named_in_outputs(folder)]
