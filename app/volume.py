@@ -25,7 +25,7 @@ from covid_ct_mask_net.app.headers import FileRefusedError, quiet_pydicom, text
 from covid_ct_mask_net.app.intake import Series
 from covid_ct_mask_net.app.limits import Limits
 from covid_ct_mask_net.errors import NotAssessableError, RefusedInputError
-from covid_ct_mask_net.geometry import voxel_spacing
+from covid_ct_mask_net.geometry import moved_affine, voxel_spacing
 from covid_ct_mask_net.reduction import (
     FULL_GRID,
     FullGrid,
@@ -33,6 +33,7 @@ from covid_ct_mask_net.reduction import (
     reduced_affine,
     reduced_side,
     reduction_warning,
+    upright_signs,
     whole_numbers,
 )
 from covid_ct_mask_net.results import GeometryReport, Reason
@@ -133,7 +134,9 @@ def _load(
             "memory (voxels), and slices are not reduced further (reduce_side).",
         )
     kept = _kept(frames, stack, factor)
-    hu = np.empty(shape, dtype=np.float32 if kept is None else np.int16)
+    signs = upright_signs(stack.affine) if factor > 1 else (1, 1, 1)
+    memory = np.empty(shape, dtype=np.float32 if kept is None else np.int16)
+    hu = memory[:: signs[2], :: signs[1], :: signs[0]]
     places = [(place, frames[index]) for place, index in enumerate(stack.order) if index is not None]
 
     def decode(frame: Frame) -> NDArray:
@@ -150,7 +153,7 @@ def _load(
         warnings.append(
             Reason("LOSSY_COMPRESSION", "The images were compressed with loss before they came here.")
         )
-    image = _meta_tensor(hu, stack.affine, (columns, rows, slices), factor)
+    image = _meta_tensor(memory, stack.affine, (columns, rows, slices), factor, signs)
     if factor > 1:
         warnings.append(
             reduction_warning(stack.report.shape, factor, voxel_spacing(np.asarray(image.affine)))
@@ -273,11 +276,15 @@ def _check_content(hu: NDArray) -> None:
 
 
 def _meta_tensor(
-    hu: NDArray, source_affine: NDArray[np.float64], source_shape: tuple[int, int, int], factor: int
+    hu: NDArray,
+    source_affine: NDArray[np.float64],
+    source_shape: tuple[int, int, int],
+    factor: int,
+    signs: tuple[int, int, int],
 ) -> MetaTensor:
     image = torch.from_numpy(hu.transpose(2, 1, 0))[None]
     factors = (factor, factor, 1)
-    affine = reduced_affine(source_affine, factors)
+    affine = moved_affine(reduced_affine(source_affine, factors), (0, 1, 2), signs, image.shape[1:])
     meta: dict[str, Any] = {
         MetaKeys.SPACE: SpaceKeys.RAS,
         MetaKeys.ORIGINAL_AFFINE: affine.copy(),

@@ -14,7 +14,7 @@ from monai.utils import MetaKeys, SpaceKeys
 from numpy.typing import NDArray
 
 from covid_ct_mask_net.errors import RefusedInputError
-from covid_ct_mask_net.geometry import canonical_axes
+from covid_ct_mask_net.geometry import canonical_axes, moved_affine
 from covid_ct_mask_net.reduction import FULL_GRID, FullGrid, enlarged
 
 SOURCE_AFFINE = "source_affine"
@@ -64,7 +64,7 @@ def to_canonical(volume: MetaTensor) -> MetaTensor:
     array = volume.as_tensor().permute(0, *(1 + axis for axis in order))
     flipped = [axis for axis in range(3) if signs[axis] < 0]
     array = torch.flip(array, [1 + axis for axis in flipped]) if flipped else array
-    affine = _moved_affine(source_affine, order, signs, array.shape[1:])
+    affine = moved_affine(source_affine, order, signs, array.shape[1:])
     meta = {k: v for k, v in volume.meta.items() if k != MetaKeys.AFFINE}
     meta |= {SOURCE_AFFINE: source_affine, MetaKeys.SPACE: SpaceKeys.RAS}
     if FULL_GRID in meta:
@@ -100,19 +100,6 @@ def source_view(canonical: NDArray[Any], source_affine: NDArray[np.float64]) -> 
     order, signs = canonical_axes(np.asarray(source_affine, dtype=np.float64))
     turned = np.flip(canonical, tuple(axis for axis in range(3) if signs[axis] < 0))
     return turned.transpose([int(axis) for axis in np.argsort(order)])
-
-
-def _moved_affine(
-    affine: np.ndarray, order: tuple[int, ...], signs: tuple[int, ...], shape: torch.Size
-) -> np.ndarray:
-    """Return the affine after permuting axes and flipping some of the permuted ones."""
-    change = np.zeros((4, 4))
-    change[3, 3] = 1.0
-    for axis, (source, sign) in enumerate(zip(order, signs, strict=True)):
-        change[source, axis] = sign
-        if sign < 0:
-            change[source, 3] = shape[axis] - 1
-    return affine @ change
 
 
 def _check(volume: MetaTensor) -> None:

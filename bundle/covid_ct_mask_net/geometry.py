@@ -9,6 +9,7 @@ to the patient's left, which is the radiological display orientation.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,6 +51,30 @@ def canonical_axes(affine: NDArray[np.float64]) -> tuple[tuple[int, int, int], t
         order.append(source)
         signs.append(1 if directions[patient, source] * wanted > 0 else -1)
     return (order[0], order[1], order[2]), (signs[0], signs[1], signs[2])
+
+
+def moved_affine(
+    affine: NDArray[np.float64], order: Sequence[int], signs: Sequence[int], shape: Sequence[int]
+) -> NDArray[np.float64]:
+    """Return the affine after permuting axes and flipping some of the permuted ones.
+
+    Parameters
+    ----------
+    affine : NDArray
+        float64 (4, 4): voxel to mm.
+    order, signs : sequence of int
+        Axis that each new one was, and -1 where it is flipped; as from `canonical_axes`.
+    shape : sequence of int
+        Voxels along the new axes.
+    """
+    change = np.zeros((4, 4))
+    change[3, 3] = 1.0
+    for axis, (source, sign) in enumerate(zip(order, signs, strict=True)):
+        change[source, axis] = sign
+        if sign < 0:
+            change[source, 3] = shape[axis] - 1
+    moved: NDArray[np.float64] = affine @ change
+    return moved
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,7 +16,7 @@ from nibabel.volumeutils import apply_read_scaling
 from numpy.typing import NDArray
 
 from covid_ct_mask_net.errors import NotAssessableError
-from covid_ct_mask_net.geometry import voxel_spacing
+from covid_ct_mask_net.geometry import moved_affine, voxel_spacing
 from covid_ct_mask_net.nifti_stream import (
     NIFTI_SUFFIXES,
     NiftiImage,
@@ -32,6 +32,7 @@ from covid_ct_mask_net.reduction import (
     reduced_affine,
     reduced_side,
     reduction_warning,
+    upright_signs,
     whole_numbers,
 )
 from covid_ct_mask_net.results import Reason
@@ -103,12 +104,14 @@ def load_nifti(
     whole = max(factors) > 1 or _is_whole(image)
     # The first index varies fastest, as in the file.
     volume = np.empty(kept, dtype=np.int16 if whole else np.float32, order="F")
+    signs = upright_signs(image.affine) if max(factors) > 1 else (1, 1, 1)
+    places = volume[:: signs[0], :: signs[1], :: signs[2]]
     for index, slab in enumerate(_slabs(image, pieces, factors[2])):
         values = apply_read_scaling(slab, image.slope, image.intercept)
         if max(factors) > 1:
             values = _reduced(values, factors)
-        volume[:, :, index : index + 1] = whole_numbers(values) if whole else values
-    affine = reduced_affine(image.affine, factors)
+        places[:, :, index : index + 1] = whole_numbers(values) if whole else values
+    affine = moved_affine(reduced_affine(image.affine, factors), (0, 1, 2), signs, volume.shape)
     meta: dict[str, Any] = {
         MetaKeys.SPACE: SpaceKeys.RAS,
         MetaKeys.ORIGINAL_AFFINE: affine.copy(),

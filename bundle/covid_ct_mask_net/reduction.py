@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from covid_ct_mask_net.geometry import canonical_axes
 from covid_ct_mask_net.results import Reason
 
 LOWEST_HU, HIGHEST_HU = -1024, 3071
@@ -107,6 +108,15 @@ def reduced_affine(affine: NDArray[np.float64], factors: Sequence[int]) -> NDArr
         change[axis, 3] = (factor - 1) / 2.0
     moved: NDArray[np.float64] = affine @ change
     return moved
+
+
+def upright_signs(affine: NDArray[np.float64]) -> tuple[int, int, int]:
+    """Return the steps along the axes of a reduced volume's memory, for it to be canonical as it is filled.
+
+    Turned around later, it would be in memory twice. Axes in another order are left as they are.
+    """
+    order, signs = canonical_axes(affine)
+    return signs if order == (0, 1, 2) else (1, 1, 1)
 
 
 def enlarged(labels: NDArray, factors: Sequence[int], shape: Sequence[int]) -> NDArray:

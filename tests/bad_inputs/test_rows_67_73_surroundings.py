@@ -397,6 +397,18 @@ def turned(properties: dict[str, object]) -> dict[str, object]:
     }
 
 
+def from_the_other_end(properties: dict[str, object]) -> dict[str, object]:
+    """The same chest, feet first: slices run down, their columns to the patient's right."""
+    hu, spacing, origin = (properties[name] for name in ("hu", "spacing", "origin"))
+    far = [o + (n - 1) * s for o, n, s in zip(origin, hu.shape[::-1], spacing[::-1], strict=True)]  # type: ignore
+    return {
+        **properties,
+        "hu": hu[::-1, :, ::-1],  # type: ignore[index]
+        "orientation": (-1.0, 0.0, 0.0, 0.0, 1.0, 0.0),
+        "origin": (far[0], origin[1], far[2]),  # type: ignore[index]
+    }
+
+
 def in_patient(outcome: Outcome) -> dict[str, set[tuple[float, float, float]]]:
     """Corners of the segmented pixels (mm, LPS), by segment."""
     dataset = pydicom.dcmread(outcome.output / outcome.result["pseudonym"] / "seg.dcm")
@@ -416,7 +428,9 @@ def in_patient(outcome: Outcome) -> dict[str, set[tuple[float, float, float]]]:
     return found
 
 
-@pytest.mark.parametrize("change", [dict, turned], ids=["as it is", "turned"])
+@pytest.mark.parametrize(
+    "change", [dict, turned, from_the_other_end], ids=["as it is", "turned", "feet first"]
+)
 def test_row_72_large_slices_are_reduced_and_results_lie_where_the_lesions_are(
     triage: CommandLine, change: Callable[[dict[str, object]], dict[str, object]]
 ) -> None:
