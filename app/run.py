@@ -14,14 +14,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from pydicom.dataset import Dataset
 
-from covid_ct_mask_net import RESEARCH_NOTICE, assemble
+from covid_ct_mask_net import RESEARCH_NOTICE
 from covid_ct_mask_net.app import intake
 from covid_ct_mask_net.app.audit import Action, AuditLog, Event, EventType, Outcome
-from covid_ct_mask_net.app.chain import dicom_jobs, nifti_jobs
 from covid_ct_mask_net.app.deadline import Deadline
 from covid_ct_mask_net.app.headers import FileRefusedError
 from covid_ct_mask_net.app.html_worklist import html_worklist
@@ -30,7 +29,6 @@ from covid_ct_mask_net.app.logs import PatientDataFilter, event
 from covid_ct_mask_net.app.output_folder import OutputFolder
 from covid_ct_mask_net.app.readers import Readers
 from covid_ct_mask_net.app.settings import AppSettings
-from covid_ct_mask_net.app.study_job import StudyJob
 from covid_ct_mask_net.clock import is_fixed, now
 from covid_ct_mask_net.errors import (
     CovidCTMaskNetError,
@@ -41,10 +39,14 @@ from covid_ct_mask_net.errors import (
     UsageError,
 )
 from covid_ct_mask_net.identifiers import pseudonym
-from covid_ct_mask_net.nifti_file import NIFTI_SUFFIXES
+from covid_ct_mask_net.nifti_stream import NIFTI_SUFFIXES
 from covid_ct_mask_net.result_set import write_json_atomically, write_result_set
 from covid_ct_mask_net.results import Status, StudyResult
 from covid_ct_mask_net.worklist import worklist
+
+# The networks, and what else a study needs, load while ``start`` looks through the input.
+if TYPE_CHECKING:
+    from covid_ct_mask_net.app.study_job import StudyJob
 
 _log = logging.getLogger(__name__)
 _RUN_SCHEMA = "covid-ct-mask-net/run/1"
@@ -182,6 +184,8 @@ class TriageRun:
 
     def jobs(self) -> Iterator[StudyJob]:
         """Yield the studies, one job each."""
+        from covid_ct_mask_net.app.chain import dicom_jobs, nifti_jobs
+
         for job in itertools.chain(dicom_jobs(self.found), nifti_jobs(self.volumes)):
             job.readers = self.readers
             job.deadline = Deadline(self.settings.limits.study_seconds, "study_seconds")
@@ -238,6 +242,8 @@ class TriageRun:
 
     def _report_nothing(self) -> None:
         """Write the result of an input without any study: it says why."""
+        from covid_ct_mask_net import assemble
+
         try:
             intake.require_studies(self.found)
         except NotAssessableError as error:
@@ -256,6 +262,8 @@ class TriageRun:
         return None
 
     def _record(self) -> str:
+        from covid_ct_mask_net import assemble
+
         record = {
             "schema": _RUN_SCHEMA,
             "notice": RESEARCH_NOTICE,

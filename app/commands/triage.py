@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -159,14 +160,11 @@ def run(arguments: argparse.Namespace) -> ExitCode:
 def _run(arguments: argparse.Namespace) -> ExitCode:
     from tqdm import tqdm
 
-    with lean_imports():
-        from covid_ct_mask_net.app.chain import StudyChain
-        from covid_ct_mask_net.app.logs import LogStyle, configure_logs
-        from covid_ct_mask_net.app.report_settings import ReportSettings, SRClass
-        from covid_ct_mask_net.app.run import TriageRun
-        from covid_ct_mask_net.app.settings import AppSettings
-        from covid_ct_mask_net.app.study_line import in_turn
-        from covid_ct_mask_net.app.summary import summary_table
+    from covid_ct_mask_net.app.logs import LogStyle, configure_logs
+    from covid_ct_mask_net.app.report_settings import ReportSettings, SRClass
+    from covid_ct_mask_net.app.run import TriageRun
+    from covid_ct_mask_net.app.settings import AppSettings
+    from covid_ct_mask_net.app.summary import summary_table
 
     withheld = configure_logs(LogStyle(arguments.log), debug=arguments.debug)
     settings = AppSettings.read(arguments.settings, arguments.set, arguments.series_rules)
@@ -180,7 +178,7 @@ def _run(arguments: argparse.Namespace) -> ExitCode:
         html=not arguments.no_html,
     )
     with ThreadPoolExecutor(1) as pool:
-        # Reader processes look through the files meanwhile.
+        # Libraries and weights load while reader processes look through the files.
         loading = pool.submit(_load, arguments)
         with tqdm(
             desc="reading headers", unit=" files", disable=arguments.quiet or None, leave=False
@@ -191,6 +189,9 @@ def _run(arguments: argparse.Namespace) -> ExitCode:
     with triage_run:
         if len(triage_run):
             pipeline = loading.result()
+            from covid_ct_mask_net.app.chain import StudyChain
+            from covid_ct_mask_net.app.study_line import in_turn
+
             if pipeline.network.report.note:
                 sys.stderr.write(f"Engine {pipeline.network.report.name}: {pipeline.network.report.note}.\n")
             with SliceBar(len(triage_run), disable=arguments.quiet) as bar:
@@ -210,8 +211,12 @@ def _run(arguments: argparse.Namespace) -> ExitCode:
 
 def _load(arguments: argparse.Namespace) -> VolumePipeline:
     """Return the pipeline of the arguments, ready for its first slice."""
-    from covid_ct_mask_net.app.bundles import find_bundle
-    from covid_ct_mask_net.pipeline import load_pipeline
+    with lean_imports():
+        from covid_ct_mask_net.app.bundles import find_bundle
+        from covid_ct_mask_net.pipeline import load_pipeline
+
+        # Not needed here, but soon, and it takes as long to import.
+        importlib.import_module("covid_ct_mask_net.app.study_line")
 
     pipeline = load_pipeline(find_bundle(arguments.bundle), _settings(arguments))
     # Unusable weights are the result of each study, not of the run.
