@@ -42,7 +42,8 @@ def _copy_from_any_class(result: SOPClass, source: Dataset) -> None:
     if source.SOPClassUID not in _standard_utils.get_sop_class_iod_map():
         known = Dataset()
         known.update(source)
-        known.SOPClassUID = CTImageStorage
+        # A new element: the old one is the source's too.
+        known.add_new("SOPClassUID", "UI", CTImageStorage)
         source = known
     _copy_patient_and_study(result, source)
 

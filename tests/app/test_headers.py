@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
+from pydicom.tag import Tag
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, JPEGBaseline8Bit
 
 from builders.dicom import ct_dataset, make_ct_series, phantom_hu, write
@@ -167,3 +169,16 @@ def test_numbers_are_finite_and_as_many_as_asked_for(value: object, expected: ob
         pass
 
     assert headers.numbers(Header(PixelSpacing=value), "PixelSpacing", 2) == expected  # type: ignore[arg-type]
+
+
+def test_elements_that_cannot_be_read_are_none_and_absent_sequences_are_empty() -> None:
+    header = Dataset()
+    header.PatientID = "1"
+    header.ReferencedImageSequence = [Dataset()]
+    header[0x00200013] = RawDataElement(Tag(0x00200013), "IS", 4, b"inf ", 0, False, True)
+    header[0x00200012] = RawDataElement(Tag(0x00200012), "Q_", 4, b"1234", 0, False, True)
+    for unreadable in (Tag("InstanceNumber"), "AcquisitionNumber", "StudyID"):
+        assert headers.readable_element(header, unreadable) is None
+    assert headers.readable_element(header, "PatientID") == header["PatientID"]
+    assert len(headers.items(header, "ReferencedImageSequence")) == 1
+    assert headers.items(header, "PatientID") == headers.items(header, "ReferencedStudySequence") == ()

@@ -4,7 +4,7 @@ import highdicom.content
 import highdicom.pr.content
 import highdicom.sr.content
 import pytest
-from highdicom import _standard_utils
+from highdicom import SOPClass, _standard_utils
 from pydicom.dataset import Dataset
 from pydicom.uid import Comprehensive3DSRStorage, CTImageStorage, EnhancedCTImageStorage
 
@@ -60,3 +60,16 @@ def test_nothing_is_changed_afterwards() -> None:
         raise ValueError("stop")
     assert _standard_utils.is_attribute_in_iod is before
     assert highdicom.sr.content.is_attribute_in_iod is before
+
+
+def test_patient_and_study_come_from_instances_of_any_class() -> None:
+    source = Dataset()
+    source.SOPClassUID, source.SOPInstanceUID = "1.3.12.2.1107.5.9.1", "1.2.3"
+    source.PatientID, source.StudyInstanceUID, source.Modality = "1", "1.2.4", "OT"
+    result = object.__new__(SOPClass)
+    Dataset.__init__(result)
+    with remembered_lookups():
+        result.copy_patient_and_study_information(source)
+    assert (result.PatientID, result.StudyInstanceUID) == ("1", "1.2.4")
+    assert "Modality" not in result
+    assert source.SOPClassUID == "1.3.12.2.1107.5.9.1"

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
+import pydicom
 import pytest
 from pydicom.uid import MRImageStorage
 
@@ -118,6 +119,14 @@ def test_row(triage: CommandLine, build: Build, expected: Expected) -> None:
     folder = outcome.output / outcome.result["pseudonym"]
     assert (folder / "sr.dcm").is_file()
     assert "(None)" not in outcome.stderr
+    if build is private_class:
+        (study,) = pydicom.dcmread(folder / "sr.dcm").CurrentRequestedProcedureEvidenceSequence
+        found = [
+            one.ReferencedSOPClassUID
+            for s in study.ReferencedSeriesSequence
+            for one in s.ReferencedSOPSequence
+        ]
+        assert set(found) == {"1.3.12.2.1107.5.9.1"}
     if expected.code is ASSESSED:
         assert outcome.result["triage"]["predicted_class"] == "COVID-19"
         assert (folder / "seg.dcm").is_file()

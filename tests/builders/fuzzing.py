@@ -13,7 +13,7 @@ import io
 import re
 import resource
 import shutil
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -53,7 +53,6 @@ from covid_ct_mask_net.app.intake import Instance
 from covid_ct_mask_net.app.limits import Limits
 from covid_ct_mask_net.app.readers import Readers
 from covid_ct_mask_net.errors import NotAssessableError, RefusedInputError
-from covid_ct_mask_net.nifti_file import check_nifti
 from covid_ct_mask_net.pipeline import VolumePipeline
 
 SYNTAXES = (
@@ -261,7 +260,8 @@ def end_of_file(path: Path, readers: Readers) -> tuple[str, str]:
     """Return ``read``, or the code and sentence of the refusal, of one file read on its own."""
     try:
         if ".nii" in path.suffixes:
-            check_nifti(path)
+            with readers.nifti(path, readers.limits.nifti) as (_, pieces):
+                deque(pieces, maxlen=0)
             return "read", ""
         status = path.lstat()
         with headers.quiet_pydicom():
