@@ -62,3 +62,16 @@ def test_an_input_without_a_study_ends_with_exit_code_3(tmp_path: Path) -> None:
     done = _run(tmp_path, "-i", "in", "-o", "out", "-m", str(small_bundle(tmp_path / "bundle")))
     assert done.returncode == 3, done.stderr[-3000:]
     assert list(tmp_path.glob("out/*/result.json"))
+
+
+def test_rules_of_the_site_hold_here_too(tmp_path: Path) -> None:
+    make_ct_series(tmp_path / "in")
+    rules = tmp_path / "rules.yaml"
+    rules.write_text("rules: [{name: none, action: exclude, match: {ImageType: {value: AXIAL}}}]")
+    done = _run(
+        tmp_path, "-i", "in", "-o", "out", "-m", str(small_bundle(tmp_path / "bundle")),
+        COVID_CT_MASK_NET_SERIES_RULES=str(rules),
+    )  # fmt: skip
+    assert done.returncode == 3, done.stderr[-3000:]
+    (result,) = tmp_path.glob("out/*/result.json")
+    assert "EXCLUDED_BY_RULE" in result.read_text(encoding="utf-8")
