@@ -34,9 +34,10 @@ def measured(command: Sequence[str], environment: dict[str, str], timeout: float
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
         while process.poll() is None:
             for pid in (process.pid, *descendants(process.pid)):
-                # The latest one: between fork and exec a child has its parent's.
-                marks[pid] = high_water_kb(pid) or marks.get(pid, 0.0)
-            alone = max(alone, marks[process.pid])
+                # Between fork and exec a child is its parent's image and has its mark.
+                if pid == process.pid or _command(pid) != _command(process.pid):
+                    marks[pid] = high_water_kb(pid) or marks.get(pid, 0.0)
+            alone = max(alone, marks.get(process.pid, 0.0))
             if time.monotonic() - start > timeout:
                 process.kill()
             time.sleep(_EVERY_SECONDS)
@@ -58,6 +59,13 @@ def descendants(pid: int) -> list[int]:
     for child in found:
         found += children[child]
     return found
+
+
+def _command(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
 
 
 def high_water_kb(pid: int) -> float:
