@@ -19,10 +19,12 @@ from covid_ct_mask_net.training.synthesis.slice_supply import (
     plant_slab,
 )
 
-# As scans are read (inference.yaml): one window; sizes, sharpness and noise vary, some are crops.
+# One window, as scans are read (inference.yaml). There are few people behind the chests, none of them scanned
+# with contrast medium, so fields of view, proportions and the brightness of soft tissue vary widely.
 AS_READ = SupplySettings(
-    level=(-600.0, -600.0), width=(1500.0, 1500.0), gamma=0.0, picture_share=0.0, whole_share=0.75,
-    real_share=0.5, turn=0.08, stretch=0.08, haze=0.08,
+    level=(-600.0, -600.0), width=(1500.0, 1500.0), gamma=0.0, picture_share=0.0, whole_share=0.5,
+    margin_mm=60.0, real_share=0.5, turn=0.15, stretch=0.25, haze=0.08,
+    contrast_share=0.5,
 )  # fmt: skip
 
 

@@ -43,7 +43,7 @@ SHIPPED_DETECTOR = light_detector_settings(
 )
 CARD = ModelCard(
     name="COVID-CT-Mask-Net resnet18, synthetic",
-    version="2",
+    version="3",
     trained_on="synthetic lesions in phantom chests and in clear lungs of TCIA Lung-PET-CT-Dx (CC BY 4.0)",
     notice="trained on synthetic lesions, for demonstration only; results have no diagnostic value",
 )

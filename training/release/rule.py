@@ -2,9 +2,10 @@
 
     python -m covid_ct_mask_net.training.release.rule --bundle DIR --cohort DIR --output rule.json
 
-Pooling and temperature are those under which the true classes of the scans are likeliest, among the rules
-that are right most often. The threshold of priority ``raised`` is the highest one that still reaches the
-stated sensitivity for disease. All of it belongs to the weights: other weights need another rule.
+Pooling and temperature are those under which the true classes of the scans are likeliest: on a few dozen
+scans, how many are right moves in steps too large to choose by. The threshold of priority ``raised`` is the
+highest one that still reaches the stated sensitivity for disease. All of it belongs to the weights: other
+weights need another rule.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ _CANDIDATES: tuple[tuple[str, dict[str, Any]], ...] = (
     ("noisy_or", {}),
     ("share_positive", {}),
 )
-_TEMPERATURES = tuple(float(t) for t in np.exp(np.linspace(np.log(0.25), np.log(8), 21)))
+_TEMPERATURES = tuple(float(t) for t in np.exp(np.linspace(np.log(0.1), np.log(8), 27)))
 # No probability counts as less: one scan must not decide.
 _FLOOR = 1e-3
 
@@ -104,16 +105,12 @@ def fit_rule(scans: Sequence[AssessedScan], sensitivity: float = SENSITIVITY) ->
     diseased = true != SliceClass.CONTROL
     if not diseased.any() or diseased.all():
         raise UsageError("SCANS", "The rule needs validation scans with and without disease.")
-    best: tuple[tuple[float, float], str, dict[str, Any], float] | None = None
-    for pooling, settings in _CANDIDATES:
-        tried = [_score(used, true, pooling, settings, temperature) for temperature in _TEMPERATURES]
-        loss, accuracy, temperature = min(tried)
-        merit = (-accuracy, loss)
-        if best is None or merit < best[0]:
-            best = (merit, pooling, settings, temperature)
-    if best is None:
-        raise UsageError("SCANS", "There is no rule to try.")
-    merit, pooling, settings, temperature = best
+    tried = [
+        (*_score(used, true, pooling, settings, temperature), temperature, pooling, settings)
+        for pooling, settings in _CANDIDATES
+        for temperature in _TEMPERATURES
+    ]
+    loss, accuracy, temperature, pooling, settings = min(tried, key=lambda one: one[0])
     disease = 1 - pooled_all(used, pooling, settings, temperature)[:, SliceClass.CONTROL]
     threshold = threshold_for(disease[diseased], sensitivity)
     return FittedRule(
@@ -123,8 +120,8 @@ def fit_rule(scans: Sequence[AssessedScan], sensitivity: float = SENSITIVITY) ->
         threshold=threshold,
         sensitivity=float((disease[diseased] >= threshold).mean()),
         specificity=float((disease[~diseased] < threshold).mean()),
-        accuracy=-merit[0],
-        loss=merit[1],
+        accuracy=accuracy,
+        loss=loss,
         scans=len(used),
     )
 
@@ -147,10 +144,10 @@ def _score(
     pooling: str,
     settings: dict[str, Any],
     temperature: float,
-) -> tuple[float, float, float]:
+) -> tuple[float, float]:
     chances = pooled_all(scans, pooling, settings, temperature)
     right = np.clip(chances[np.arange(len(true)), true], _FLOOR, 1)
-    return float(-np.log(right).mean()), float((chances.argmax(axis=1) == true).mean()), temperature
+    return float(-np.log(right).mean()), float((chances.argmax(axis=1) == true).mean())
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

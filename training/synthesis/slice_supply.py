@@ -26,6 +26,8 @@ from covid_ct_mask_net.training.synthesis.phantom import Chest
 from covid_ct_mask_net.training.targets import detection_target
 
 _ABOUT_A_LESION = 0.8
+# Great vessels and chambers of the heart are about as large.
+_ENHANCED_MM = 12.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +89,9 @@ class SupplySettings:
         Ranges of the window, and the largest logarithm of its exponent.
     haze_share, haze
         Of draws in which all of the lungs are denser (expiration), and the largest share of air lost so.
+    contrast_share, contrast
+        Of slices in which soft tissue is brightened unevenly, as contrast medium does, and the largest factor
+        on its HU.
     turn, stretch
         Largest rotation in radians, and largest logarithm of the ratio of both axes.
     picture_share
@@ -111,6 +116,8 @@ class SupplySettings:
     gamma: float = 0.35
     haze_share: float = 0.4
     haze: float = 0.14
+    contrast_share: float = 0.0
+    contrast: float = 6.0
     turn: float = 0.15
     stretch: float = 0.15
     picture_share: float = 0.5
@@ -268,6 +275,8 @@ def changed_slice(
         In [0, 1], and the lesions in it.
     """
     rows, columns = _box(lungs, grid, settings, rng)
+    if settings.contrast_share and rng.random() < settings.contrast_share:
+        plane = _enhanced(plane, settings.contrast, grid, rng)
     pixel = float(np.exp(rng.uniform(*np.log(settings.pixel_mm))))
     image, mask = _resampled(plane, labels, (rows, columns), pixel / grid.spacing[1], settings, rng)
     if rng.random() < 0.5:
@@ -281,6 +290,15 @@ def changed_slice(
     if rng.random() < settings.picture_share:
         shown = _as_picture(shown, rng)
     return shown.clip(0, 1).astype(np.float32), mask
+
+
+def _enhanced(plane: Volume, most: float, grid: Grid, rng: np.random.Generator) -> Volume:
+    """Return a slice whose soft tissue is up to ``most`` times as dense, unevenly."""
+    reach = _ENHANCED_MM / grid.spacing[1]
+    field = ndimage.gaussian_filter(rng.normal(size=plane.shape), reach)
+    field = (field - field.min()) / max(float(np.ptp(field)), 1e-12)
+    enhanced: Volume = np.where(plane > 0, plane * (1 + (most - 1) * field), plane).astype(plane.dtype)
+    return enhanced
 
 
 def _hazy(hu: Volume, lungs: Labels, share: float) -> Volume:

@@ -140,17 +140,17 @@ class CappedExtentMean(CappedTopKMean):
         Extent along the table axis; at least one slice is taken.
     ceiling : float
         1 - P(Control) from which on slices count alike.
-    step_mm : float
-        Distance between the slices that may be read; `VolumeTriage` sets that of each volume.
+    step_mm : float, optional
+        Distance between the slices that may be read; `VolumeTriage` sets that of each volume. Until then, 1.
     """
 
-    def __init__(self, extent_mm: float, ceiling: float = 0.9, step_mm: float = 1.0) -> None:
-        if not (extent_mm > 0.0 and step_mm > 0.0):
+    def __init__(self, extent_mm: float, ceiling: float = 0.9, step_mm: float | None = None) -> None:
+        step = 1.0 if step_mm is None else step_mm
+        if not (extent_mm > 0.0 and step > 0.0):
             raise UsageError(
-                "SETTING",
-                f"extent_mm is {extent_mm:g} and step_mm {step_mm:g}, but both must be above 0.",
+                "SETTING", f"extent_mm is {extent_mm:g} and step_mm {step:g}, but both must be above 0."
             )
-        super().__init__(max(1, round(extent_mm / step_mm)), ceiling)
+        super().__init__(max(1, round(extent_mm / step)), ceiling)
         self.extent_mm = extent_mm
         self.step_mm = step_mm
 
@@ -160,10 +160,12 @@ class CappedExtentMean(CappedTopKMean):
 
     def describe(self) -> str:
         """See the class."""
+        slices = "" if self.step_mm is None else f" ({self.k} slices, {self.step_mm:.3g} mm apart)"
         return (
-            f"mean of the class probabilities of the {self.extent_mm:g} mm of lung least like Control "
-            f"({self.k} slices, {self.step_mm:.3g} mm apart); slices with a probability of disease from "
-            f"{self.ceiling:g} on count alike, those read first are taken"
+            f"mean of the class probabilities of the {self.extent_mm:g} mm of lung least like Control"
+            f"{slices}; "
+            f"slices with a probability of disease from {self.ceiling:g} on count alike, those read first "
+            "are taken"
         )
 
 

@@ -13,6 +13,7 @@ from covid_ct_mask_net.training.synthesis.phantom import Chest
 from covid_ct_mask_net.training.synthesis.slice_supply import (
     Ground,
     SupplySettings,
+    changed_slice,
     draw_slices,
     plant_slab,
     supply,
@@ -93,3 +94,29 @@ def test_a_slab_lies_about_a_lesion(ground: Ground) -> None:
         assert len(slab.usable)
         assert slab.shown(slab.usable, rng).shape == slab.hu[slab.usable].shape
     assert slab.labels.any()
+
+
+def test_contrast_brightens_soft_tissue_unevenly_and_leaves_lungs(ground: Ground) -> None:
+    still = replace(
+        SETTINGS, level=(50.0, 50.0), width=(1000.0, 1000.0), gamma=0.0, picture_share=0.0,
+        whole_share=1.0, pixel_mm=(3.0, 3.0), turn=0.0, stretch=0.0,
+    )  # fmt: skip
+    slab = plant_slab(ground, [], 4, np.random.default_rng(1))
+    plane = np.where(slab.lungs[0] > 0, -800.0, 40.0).astype(np.float32)
+    shown = [
+        changed_slice(
+            plane,
+            slab.labels[0],
+            slab.lungs[0],
+            slab.grid,
+            replace(still, contrast_share=share),
+            np.random.default_rng(seed),
+        )[0]
+        for share in (0.0, 1.0)
+        for seed in range(8)
+    ]
+    plain, bright = np.stack(shown[:8]), np.stack(shown[8:])
+    # 40 HU is 0.49 of this window; six times as much 0.69.
+    assert np.quantile(plain, 0.99) < 0.62
+    assert np.quantile(bright, 0.99) > np.quantile(plain, 0.99) + 0.02
+    assert np.quantile(bright, 0.02) == pytest.approx(np.quantile(plain, 0.02), abs=0.03)
