@@ -62,7 +62,10 @@ def test_row_67_a_read_only_place(tmp_path: Path) -> None:
 def test_row_67_other_files_in_the_folder(triage: CommandLine) -> None:
     make_study(triage.inputs)
     triage.output.mkdir()
-    (triage.output / "thesis.docx").write_text("mine")
+    thesis = triage.output / "thesis.docx"
+    thesis.write_text("mine")
+    # Whatever lies in the folder afterwards is checked to be private, and this is not ours.
+    thesis.chmod(0o600)
     outcome = triage()
     assert outcome.code == FAILED
     assert "OUTPUT_NOT_EMPTY" in outcome.stderr

@@ -54,7 +54,8 @@ def test_s_learns_the_class_and_to_agree(networks: tuple, tmp_path: Path) -> Non
     rows = torch.randn(96, 1, 128, 5, generator=random) * 0.3 + classes[:, None, None, None] * 0.3
     rows = rows + 0.05 * torch.randn(96, 2, 128, 5, generator=random)
     trunk = {name: value.clone() for name, value in classifier.state_dict().items() if name[:2] != "s."}
-    train_head(classifier, MixedRows(rows, classes), HeadPlan(epochs=8, batch=16), tmp_path / "log.jsonl")
+    plan = HeadPlan(epochs=8, batch=16, dropout=0.1, agreement=1.0, control=1.0)
+    train_head(classifier, MixedRows(rows, classes), plan, tmp_path / "log.jsonl")
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert lines[-1]["accuracy"] > 0.95 > lines[0]["accuracy"]
     assert lines[-1]["agreement"] > 0.95
