@@ -127,17 +127,18 @@ def stored_values(instance: Instance, limits: Limits, *, frame: int = 0) -> NDAr
         if _is_indexed(instance):
             return _indexed_values(instance, limits, frame)
         dataset = _read(instance, limits)
+        if "PixelData" not in dataset:
+            raise FileRefusedError("PIXEL_LENGTH", "The file holds no pixel data; it may be cut off.")
+        syntax = UID(dataset.file_meta.TransferSyntaxUID)
+        # Elements are converted when they are asked for, so these can be damaged too.
+        raw = _native(dataset, frame) if syntax in NATIVE else _compressed(dataset, frame, limits)
+        return _stored_bits(raw, int(dataset.BitsStored), bool(dataset.PixelRepresentation))
     except OSError as error:
         raise FileRefusedError("CHANGED_DURING_READ", "The file is gone or can no longer be read.") from error
     except headers.DAMAGE as error:
         raise FileRefusedError(
             "PIXEL_LENGTH", f"The pixel data cannot be read ({type(error).__name__})."
         ) from error
-    if "PixelData" not in dataset:
-        raise FileRefusedError("PIXEL_LENGTH", "The file holds no pixel data; it may be cut off.")
-    syntax = UID(dataset.file_meta.TransferSyntaxUID)
-    raw = _native(dataset, frame) if syntax in NATIVE else _compressed(dataset, frame, limits)
-    return _stored_bits(raw, int(dataset.BitsStored), bool(dataset.PixelRepresentation))
 
 
 def decode_codestream(stream: bytes, syntax: str, rows: int, columns: int) -> NDArray:

@@ -147,6 +147,16 @@ def test_a_damaged_code_stream_is_refused_or_decoded_to_the_announced_shape(
     assert refused
 
 
+def test_pixels_under_a_value_representation_that_nobody_knows_are_refused(tmp_path: Path) -> None:
+    (path,) = make_ct_series(tmp_path, hu=ONE, transfer_syntax=ExplicitVRLittleEndian)
+    content = path.read_bytes()
+    for known in (b"OW", b"OB"):
+        content = content.replace(b"\xe0\x7f\x10\x00" + known, b"\xe0\x7f\x10\x00ZZ")
+    path.write_bytes(content)
+    (instance,) = instances(tmp_path)
+    assert refusal(instance).code == "PIXEL_LENGTH"
+
+
 @pytest.mark.parametrize(
     ("syntax", "stream"),
     [

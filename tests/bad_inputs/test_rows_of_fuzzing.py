@@ -91,6 +91,11 @@ def open_ended(folder: Path) -> None:
     file.write_bytes(content[:start] + begin + content[start:])
 
 
+def unknown_pixels(folder: Path) -> None:
+    """Pixel data of a representation that there is not: pydicom looks at it when it is asked for."""
+    spoilt(make_study(folder)[20], 0x7FE00010, vr=b"ZZ")
+
+
 ROWS: dict[str, tuple[Build, Expected]] = {
     "F1-unknown-representation-in-another-object": (other_object(0x00080020, b"DE"), Expected(ASSESSED)),
     "F2-odd-bytes-in-another-object": (other_object(0x00200013, b"UL"), Expected(ASSESSED)),
@@ -107,6 +112,10 @@ ROWS: dict[str, tuple[Build, Expected]] = {
     "F11-a-sequence-without-end": (
         open_ended,
         Expected(ASSESSED, None, {"NOT_DICOM": 1}, ["SLICE_GAP"]),
+    ),
+    "F12-unknown-representation-of-the-pixels": (
+        unknown_pixels,
+        Expected(ASSESSED, warnings=["PIXEL_LENGTH", "SLICE_GAP"]),
     ),
     "F6-unknown-representation-in-an-enhanced-ct": (enhanced(0x00081090, b"L_"), Expected(ASSESSED)),
 }
