@@ -147,7 +147,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--draws", type=int, default=Draws.patients, help="patients for the box head and S")
     parser.add_argument("--epochs", type=int, default=Plan.epochs)
-    parser.add_argument("--row-draws", type=int, default=900, help="patients for S alone; 0 leaves that out")
+    parser.add_argument("--row-draws", type=int, default=2800, help="patients for S alone; 0 leaves that out")
     parser.add_argument("--row-epochs", type=int, default=HeadPlan.epochs)
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)

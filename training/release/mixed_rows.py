@@ -51,7 +51,7 @@ class HeadPlan:
         Of order and dropout.
     """
 
-    epochs: int = 70
+    epochs: int = 60
     batch: int = 32
     rate: float = 5e-4
     decay: float = 5e-2
