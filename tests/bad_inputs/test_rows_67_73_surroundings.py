@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -388,27 +389,27 @@ def enlarge(hu: NDArray, spacing: tuple[float, float, float]) -> dict[str, objec
     return {"hu": hu.repeat(2, axis=1).repeat(2, axis=2), "spacing": fine, "origin": origin}
 
 
-def turned(properties: dict[str, object]) -> dict[str, object]:
+def turned(properties: dict[str, Any]) -> dict[str, Any]:
     """The same chest, its slices stored from left to right and from posterior to anterior."""
     hu, spacing, origin = (properties[name] for name in ("hu", "spacing", "origin"))
-    far = [o + (n - 1) * s for o, n, s in zip(origin, hu.shape[::-1], spacing[::-1], strict=True)]  # type: ignore
+    far = [o + (n - 1) * s for o, n, s in zip(origin, hu.shape[::-1], spacing[::-1], strict=True)]
     return {
         **properties,
-        "hu": hu[:, ::-1, ::-1],  # type: ignore[index]
+        "hu": hu[:, ::-1, ::-1],
         "orientation": (-1.0, 0.0, 0.0, 0.0, -1.0, 0.0),
-        "origin": (far[0], far[1], origin[2]),  # type: ignore[index]
+        "origin": (far[0], far[1], origin[2]),
     }
 
 
-def from_the_other_end(properties: dict[str, object]) -> dict[str, object]:
+def from_the_other_end(properties: dict[str, Any]) -> dict[str, Any]:
     """The same chest, feet first: slices run down, their columns to the patient's right."""
     hu, spacing, origin = (properties[name] for name in ("hu", "spacing", "origin"))
-    far = [o + (n - 1) * s for o, n, s in zip(origin, hu.shape[::-1], spacing[::-1], strict=True)]  # type: ignore
+    far = [o + (n - 1) * s for o, n, s in zip(origin, hu.shape[::-1], spacing[::-1], strict=True)]
     return {
         **properties,
-        "hu": hu[::-1, :, ::-1],  # type: ignore[index]
+        "hu": hu[::-1, :, ::-1],
         "orientation": (-1.0, 0.0, 0.0, 0.0, 1.0, 0.0),
-        "origin": (far[0], origin[1], far[2]),  # type: ignore[index]
+        "origin": (far[0], origin[1], far[2]),
     }
 
 

@@ -42,6 +42,7 @@ def main() -> int:
         while bench.report.files < arguments.files:
             try:
                 bench.put_through(make_batch(arguments.seed, number), readers)
+            # Whatever it is, which damage it came from must be told.
             except Exception as error:
                 sys.stdout.write(f"seed {arguments.seed}, batch {number}: {type(error).__name__}: {error}\n")
                 if not isinstance(error, AssertionError):
