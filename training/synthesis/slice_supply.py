@@ -20,6 +20,7 @@ from torch import Tensor
 from covid_ct_mask_net.labels import MaskType, SliceClass
 from covid_ct_mask_net.training.synthesis.acquisition import acquire, draw_acquisition
 from covid_ct_mask_net.training.synthesis.disease import LungMap, confluent, draw_lesions, map_lungs
+from covid_ct_mask_net.training.synthesis.domes import with_domes
 from covid_ct_mask_net.training.synthesis.grids import Grid, Labels, Volume
 from covid_ct_mask_net.training.synthesis.lesions import Lesion, implant
 from covid_ct_mask_net.training.synthesis.phantom import Chest
@@ -92,6 +93,8 @@ class SupplySettings:
     contrast_share, contrast
         Of slices in which soft tissue is brightened unevenly, as contrast medium does, and the largest factor
         on its HU.
+    dome_share
+        Of draws in which domes of the diaphragm rise into the slices.
     turn, stretch
         Largest rotation in radians, and largest logarithm of the ratio of both axes.
     picture_share
@@ -108,16 +111,17 @@ class SupplySettings:
     views: int = 2
     slab: int = 10
     lesion_share: float = 0.85
-    pixel_mm: tuple[float, float] = (0.7, 1.2)
-    whole_share: float = 0.12
+    pixel_mm: tuple[float, float] = (0.7, 1.3)
+    whole_share: float = 0.2
     margin_mm: float = 20.0
     level: tuple[float, float] = (-740.0, -430.0)
     width: tuple[float, float] = (1000.0, 1950.0)
     gamma: float = 0.35
     haze_share: float = 0.4
     haze: float = 0.14
-    contrast_share: float = 0.0
+    contrast_share: float = 0.4
     contrast: float = 6.0
+    dome_share: float = 0.2
     turn: float = 0.15
     stretch: float = 0.15
     picture_share: float = 0.5
@@ -169,7 +173,8 @@ def _draw(ground: Ground, settings: SupplySettings, rng: np.random.Generator) ->
     if slice_class is not SliceClass.CONTROL and rng.random() < settings.confluent_share:
         lesions = confluent(ground.map, rng, int(rng.integers(1, 4))) + lesions
     haze = rng.uniform(0, settings.haze) if rng.random() < settings.haze_share else 0.0
-    slab = plant_slab(ground, lesions, settings.slab, rng, haze)
+    domes = bool(rng.random() < settings.dome_share)
+    slab = plant_slab(ground, lesions, settings.slab, rng, haze, domes=domes)
     chosen = _choose(slab.usable, slab.labels[slab.usable], settings, rng)
     hu = slab.shown(chosen, rng)
     for plane, labels, lungs in zip(hu, slab.labels[chosen], slab.lungs[chosen], strict=True):
@@ -208,9 +213,15 @@ class Slab:
 
 
 def plant_slab(
-    ground: Ground, lesions: Sequence[Lesion], size: int, rng: np.random.Generator, haze: float = 0.0
+    ground: Ground,
+    lesions: Sequence[Lesion],
+    size: int,
+    rng: np.random.Generator,
+    haze: float = 0.0,
+    *,
+    domes: bool = False,
 ) -> Slab:
-    """Return ``size`` neighbouring slices, usually about a lesion, with the lesions and haze in them."""
+    """Return ``size`` neighbouring slices, usually about a lesion, with lesions, haze and domes in them."""
     chest, grid = ground.chest, ground.chest.grid
     first, last = _place(ground, lesions, size, rng)
     lungs, hu = chest.lungs[first:last], chest.hu[first:last]
@@ -219,6 +230,8 @@ def plant_slab(
     moved = [replace(one, centre=(one.centre[0] - first, *one.centre[1:])) for one in lesions]
     airways = None if chest.airways is None else chest.airways[first:last]
     part = Grid(hu.shape, grid.spacing, (float(grid.axis(0)[first]), *grid.origin[1:]))
+    if domes:
+        hu, lungs = with_domes(hu, lungs, part, rng)
     planted = implant(hu, lungs, part, moved, rng, airways)
     usable = np.array([k - first for k in ground.slices if first <= k < last])
     return Slab(planted.hu, planted.labels, lungs, part, usable, ground.real)

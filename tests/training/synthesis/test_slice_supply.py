@@ -96,6 +96,19 @@ def test_a_slab_lies_about_a_lesion(ground: Ground) -> None:
     assert slab.labels.any()
 
 
+def test_domes_rise_into_a_slab_and_carry_no_lesions(ground: Ground) -> None:
+    plain, domed = (
+        plant_slab(ground, [], 8, np.random.default_rng(5), domes=domes) for domes in (False, True)
+    )
+    gone = (plain.lungs > 0) & (domed.lungs == 0)
+    assert gone.any()
+    assert (domed.hu[gone] > plain.hu[gone]).mean() > 0.95
+    lesions = draw_lesions(SliceClass.COVID_19, ground.map, np.random.default_rng(6), 0.9)
+    lying = plant_slab(ground, lesions, 8, np.random.default_rng(5), domes=True)
+    assert lying.labels.any()
+    assert not lying.labels[lying.lungs == 0].any()
+
+
 def test_contrast_brightens_soft_tissue_unevenly_and_leaves_lungs(ground: Ground) -> None:
     still = replace(
         SETTINGS, level=(50.0, 50.0), width=(1000.0, 1000.0), gamma=0.0, picture_share=0.0,
