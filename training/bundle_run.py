@@ -6,6 +6,7 @@ import importlib.util
 import logging
 import os
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -20,7 +21,9 @@ from covid_ct_mask_net.training.training_state import TrainingState
 _LOGGER = logging.getLogger(__name__)
 
 
-def run_training(trainer: Trainer, state: TrainingState, resume: bool) -> None:
+def run_training(
+    trainer: Trainer, state: TrainingState, resume: bool, supply: AbstractContextManager[Any] | None = None
+) -> None:
     """Train from the first epoch, or from where the run stopped.
 
     Parameters
@@ -30,6 +33,8 @@ def run_training(trainer: Trainer, state: TrainingState, resume: bool) -> None:
         Also one of the trainer's handlers.
     resume : bool
         Whether a run in the folder goes on; without it, one that is there is refused.
+    supply : context manager, optional
+        What has to be closed after the training, however it ends: data that processes of their own make.
     """
     if resume:
         state.resume(trainer)
@@ -38,7 +43,8 @@ def run_training(trainer: Trainer, state: TrainingState, resume: bool) -> None:
     if trainer.state.epoch >= trainer.state.max_epochs:
         _LOGGER.info("All %d epochs are done; raise epochs to train on.", trainer.state.max_epochs)
         return
-    trainer.run()
+    with supply or nullcontext():
+        trainer.run()
 
 
 def prepare_process(seed: int, deterministic_algorithms: bool = False) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,15 @@ from ignite.handlers import ProgressBar
 from monai.engines import Evaluator
 from monai.engines.utils import IterationEvents
 from monai.utils.enums import CommonKeys
+from torch.nn import Parameter
+from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 
 from covid_ct_mask_net.errors import NotAssessableError
+from covid_ct_mask_net.training.budget import TrainingBudget
+from covid_ct_mask_net.training.modes import BatchNorm
 from covid_ct_mask_net.training.runs import append_history
+from covid_ct_mask_net.training.segmentation import DetectorTraining
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -121,6 +126,54 @@ class StopOnNonFinite:
             f"{engine.state.iteration} (epoch {engine.state.epoch}); lower the learning rate or lengthen the "
             "warm-up. The state of the last whole epoch is kept.",
         )
+
+
+class ClipGradients:
+    """Shorten the gradient where it is longer than a norm, before the optimizer takes its step.
+
+    Parameters
+    ----------
+    parameters : iterable of Parameter
+    norm : float
+    """
+
+    def __init__(self, parameters: Iterable[Parameter], norm: float) -> None:
+        self.parameters = list(parameters)
+        self.norm = norm
+
+    def attach(self, engine: Engine) -> None:
+        """Act between differentiation and step."""
+        engine.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self)
+
+    def __call__(self) -> None:
+        """Shorten it."""
+        clip_grad_norm_(self.parameters, self.norm)
+
+
+class FreezeStatistics:
+    """Freeze running statistics of batch normalisation at the end of a training, as they are used afterwards.
+
+    Parameters
+    ----------
+    network : DetectorTraining
+    budget : TrainingBudget
+    last : float
+        Share of the training, at its end.
+    """
+
+    def __init__(self, network: DetectorTraining, budget: TrainingBudget, last: float) -> None:
+        self.network = network
+        self.budget = budget
+        self.last = last
+
+    def attach(self, engine: Engine) -> None:
+        """Look before every iteration, which puts the network into training mode anew."""
+        engine.add_event_handler(Events.ITERATION_STARTED, self)
+
+    def __call__(self) -> None:
+        """Freeze them if the end has come."""
+        if self.budget.share >= 1 - self.last:
+            self.network.batch_norm = BatchNorm.FROZEN
 
 
 class History:

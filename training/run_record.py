@@ -61,7 +61,7 @@ def segmentation_run(
     ----------
     detector : LesionDetector
     mode : str
-        ``heads`` or ``full``.
+        ``heads``, ``held_stem`` or ``full``.
     training, validation : sequence of dict
     trained : sequence of Parameter
         What `modes` chose.
@@ -153,7 +153,7 @@ def model_saver(
 
 
 def fingerprint(info: RunInfo, **further: Any) -> dict[str, Any]:
-    """Return what must be the same when a run goes on; the number of epochs may grow.
+    """Return what must be the same when a run goes on; the number of epochs, or minutes, may grow.
 
     Parameters
     ----------
@@ -161,7 +161,8 @@ def fingerprint(info: RunInfo, **further: Any) -> dict[str, Any]:
     **further
         Plain values.
     """
-    training = {name: value for name, value in info.settings["training"].items() if name != "epochs"}
+    grows = ("epochs", "minutes")
+    training = {name: value for name, value in info.settings["training"].items() if name not in grows}
     networks = {name: value for name, value in info.settings.items() if name != "training"}
     return {
         "kind": info.kind, "mode": info.mode, "data": dict(info.data), "seed": info.seed,

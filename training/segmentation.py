@@ -16,7 +16,7 @@ from covid_ct_mask_net.networks.detector import LesionDetector
 from covid_ct_mask_net.networks.slice_transform import SCALE
 from covid_ct_mask_net.training.datasets.records import IMAGE
 from covid_ct_mask_net.training.lung_crop import WHOLE_SHAPE
-from covid_ct_mask_net.training.modes import BatchNorm, freeze_statistics
+from covid_ct_mask_net.training.modes import BatchNorm, batch_norms, freeze_statistics
 from covid_ct_mask_net.training.randomness import SEED
 from covid_ct_mask_net.training.targets import TARGET
 
@@ -41,6 +41,7 @@ class DetectorTraining(nn.Module):
 
     Notes
     -----
+    Targets may hold the ``scale`` at which their slice is read, which is that of its whole shape otherwise.
     PyTorch's generators are seeded for each slice (for each batch, if joint): the sampling of regions depends
     on (seed, epoch, slice) alone. In test mode it is the detector itself.
     """
@@ -56,8 +57,9 @@ class DetectorTraining(nn.Module):
         super().train(mode)
         if self.batch_norm is BatchNorm.FROZEN:
             freeze_statistics(self.detector)
-        elif mode and not any(p.requires_grad for p in self.detector.backbone.body.parameters()):
-            freeze_statistics(self.detector.backbone.body)
+        for layer in batch_norms(self.detector):
+            if not any(parameter.requires_grad for parameter in layer.parameters()):
+                layer.eval()
         return self
 
     def forward(
@@ -79,7 +81,7 @@ class DetectorTraining(nn.Module):
             self._losses([image], [target], seed, [shape])
             for image, target, seed, shape in zip(images, targets, seeds, shapes, strict=True)
         ]
-        return {name: torch.stack([one[name] for one in each]).mean() for name in LOSSES}
+        return {name: torch.stack([one[name] for one in each]).mean() for name in each[0]}
 
     def _losses(
         self,
@@ -90,7 +92,7 @@ class DetectorTraining(nn.Module):
     ) -> dict[str, Tensor]:
         torch.manual_seed(seed)
         scaled = [
-            {**target, SCALE: self.detector.transform.scale_of(*shape)}
+            {SCALE: self.detector.transform.scale_of(*shape), **target}
             for target, shape in zip(targets, shapes, strict=True)
         ]
         losses: dict[str, Tensor] = self.detector(images, scaled)
@@ -191,8 +193,8 @@ def _float32(value: Any) -> Any:
 
 
 def _total_loss(losses: Mapping[str, Tensor], _: Any) -> Tensor:
-    """Eq. 1: the sum of the five losses."""
-    return torch.stack([losses[name] for name in LOSSES]).sum()
+    """Eq. 1: the sum of the five losses, and of what a network has beside them."""
+    return torch.stack([loss.reshape(()) for loss in losses.values()]).sum()
 
 
 def _shape(image: Tensor) -> Shape:

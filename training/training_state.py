@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from ignite.engine import Engine, Events
@@ -23,6 +23,16 @@ from covid_ct_mask_net.errors import OutputError, RefusedInputError, UsageError
 STATE_FILE = "state.pt"
 _FORMAT = "covid-ct-mask-net/training-state/1"
 _LOGGER = logging.getLogger(__name__)
+
+
+class Stateful(Protocol):
+    """What has a state to go on from."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from it."""
 
 
 class TrainingState:
@@ -42,6 +52,8 @@ class TrainingState:
         Its best metric is kept.
     write : bool
         Whether this process writes; all of them read.
+    parts : mapping of str to Stateful, optional
+        What else has a state of plain values, by name.
     """
 
     def __init__(
@@ -54,6 +66,7 @@ class TrainingState:
         evaluator: Evaluator | None = None,
         *,
         write: bool = True,
+        parts: Mapping[str, Stateful] | None = None,
     ) -> None:
         self.path = Path(folder) / STATE_FILE
         self.network = network
@@ -62,6 +75,7 @@ class TrainingState:
         self.fingerprint = dict(fingerprint)
         self.evaluator = evaluator
         self.write = write
+        self.parts = dict(parts or {})
 
     def save(self, engine: Engine) -> None:
         """Write the state, whole or not at all."""
@@ -75,6 +89,7 @@ class TrainingState:
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
+            "parts": {name: part.state_dict() for name, part in self.parts.items()},
         }
         if self.evaluator is not None:
             state = self.evaluator.state
@@ -130,6 +145,8 @@ class TrainingState:
         self.network.load_state_dict(content["network"])
         self.optimizer.load_state_dict(content["optimizer"])
         self.scheduler.load_state_dict(content["scheduler"])
+        for name, part in self.parts.items():
+            part.load_state_dict(content["parts"][name])
         engine.state.epoch, engine.state.iteration = content["epoch"], content["iteration"]
         if self.evaluator is not None and "best" in content:
             self.evaluator.state.best_metric, self.evaluator.state.best_metric_epoch = content["best"]

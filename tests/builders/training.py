@@ -57,15 +57,16 @@ def classifier_workflow(data: Path, run: Path, *overlays: str, **changes: Any) -
 
 def train_segmentation(data: Path, run: Path, **changes: Any) -> Path:
     """Train a tiny detector and return the run folder."""
-    return _finish(segmentation_workflow(data, run, **changes), run)
+    return finish(segmentation_workflow(data, run, **changes), run)
 
 
 def train_classifier(data: Path, run: Path, *overlays: str, **changes: Any) -> Path:
     """Train a tiny classifier and return the run folder."""
-    return _finish(classifier_workflow(data, run, *overlays, **changes), run)
+    return finish(classifier_workflow(data, run, *overlays, **changes), run)
 
 
-def _finish(training: ConfigWorkflow, run: Path) -> Path:
+def finish(training: ConfigWorkflow, run: Path) -> Path:
+    """Run a training and return the run folder."""
     hook = sys.excepthook
     try:
         training.initialize()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,26 @@ def test_a_finished_run_is_not_started_over() -> None:
     state = State()
     run_training(Done(), state, resume=True)  # type: ignore[arg-type]
     assert state.resumed
+
+
+def test_a_supply_is_closed_however_the_training_ends() -> None:
+    class Broken:
+        class state:  # noqa: N801
+            epoch, max_epochs = 0, 3
+
+        def run(self) -> None:
+            raise RuntimeError("no more memory")
+
+    class State:
+        def begin(self) -> None:
+            pass
+
+    ended = []
+    with ExitStack() as supply:
+        supply.callback(lambda: ended.append(True))
+        with pytest.raises(RuntimeError, match="no more memory"):
+            run_training(Broken(), State(), resume=False, supply=supply)  # type: ignore[arg-type]
+        assert ended == [True]
 
 
 def test_small_helpers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,9 +10,13 @@ import torch
 from ignite.engine import Engine, Events
 from monai.engines.utils import IterationEvents
 
+from builders.networks import small_model
 from covid_ct_mask_net.errors import NotAssessableError
+from covid_ct_mask_net.training.budget import TrainingBudget
 from covid_ct_mask_net.training.files import read_rows
 from covid_ct_mask_net.training.handlers import (
+    ClipGradients,
+    FreezeStatistics,
     History,
     LossAverages,
     LossBar,
@@ -22,6 +26,8 @@ from covid_ct_mask_net.training.handlers import (
     loss_of,
     not_worse,
 )
+from covid_ct_mask_net.training.modes import batch_norms
+from covid_ct_mask_net.training.segmentation import DetectorTraining
 
 
 def _trainer(losses: list[float]) -> Engine:
@@ -129,3 +135,33 @@ def test_the_bar_shows_the_loss(capsys: pytest.CaptureFixture[str]) -> None:
     trainer.run([0, 0], max_epochs=1)
     assert "loss=2.5" in capsys.readouterr().err
     assert loss_of([{"loss": torch.tensor(1.5)}]) == {"loss": 1.5}
+
+
+def test_long_gradients_are_shortened_and_short_ones_left() -> None:
+    weights = [torch.nn.Parameter(torch.zeros(2)) for _ in range(2)]
+    engine = Engine(lambda e, _: e.fire_event(IterationEvents.BACKWARD_COMPLETED))
+    engine.register_events(*IterationEvents)
+    ClipGradients(iter(weights), 2.0).attach(engine)
+    for length, expected in ((8.0, 2.0), (1.0, 1.0)):
+        for weight in weights:
+            weight.grad = torch.full((2,), length / 2)
+        engine.run([0], max_epochs=1)
+        found = torch.cat([weight.grad for weight in weights if weight.grad is not None]).norm()
+        assert float(found) == pytest.approx(expected, abs=1e-4)
+
+
+def test_statistics_freeze_for_the_end() -> None:
+    detector = small_model().detector
+    assert detector is not None
+    network, learns = DetectorTraining(detector, "learned", joint=True), list[bool]()
+    budget = TrainingBudget(10)
+
+    def step(*_: Any) -> None:
+        network.train()
+        learns.append(batch_norms(network)[0].training)
+
+    engine = Engine(step)
+    FreezeStatistics(network, budget, 0.3).attach(engine)
+    budget.attach(engine)
+    engine.run(range(5), max_epochs=2)
+    assert learns == [True] * 7 + [False] * 3

@@ -27,6 +27,14 @@ def test_heads_leave_the_resnet_alone_and_train_the_rest() -> None:
     assert len(train_detector(detector, "full")) == len(list(detector.parameters()))
 
 
+def test_a_held_stem_ends_with_the_first_stage() -> None:
+    detector = LesionDetector(DetectorSettings(backbone="resnet18", truncation=2))
+    train_detector(detector, "held_stem")
+    held = {name.split(".")[2] for name, p in detector.named_parameters() if not p.requires_grad}
+    assert held == {"conv1", "bn1", "layer1"}
+    assert all(p.requires_grad for p in detector.backbone.body.get_submodule("layer2").parameters())
+
+
 def test_classifier_modes_have_the_papers_sizes() -> None:
     classifier = CovidCTMaskNet(DetectorSettings(), ClassifierSettings())
     counted = {}
@@ -60,5 +68,5 @@ def test_statistics_are_frozen_layer_by_layer() -> None:
 
 def test_unknown_mode_is_refused_with_the_allowed_ones() -> None:
     detector = LesionDetector(DetectorSettings(backbone="resnet18", truncation=2))
-    with pytest.raises(UsageError, match=r"'body'.*heads or full"):
+    with pytest.raises(UsageError, match=r"'body'.*heads or held_stem or full"):
         train_detector(detector, "body")

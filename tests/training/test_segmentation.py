@@ -107,6 +107,10 @@ def test_statistics_are_frozen_or_learned() -> None:
     network = _training(batch_norm="learned")
     train_detector(network.detector, "heads")
     assert not any(layer.training for layer in batch_norms(network.train().detector.backbone.body))
+    train_detector(network.detector, "held_stem")
+    body = network.train().detector.backbone.body
+    learns = [any(layer.training for layer in batch_norms(body.get_submodule(f"layer{k}"))) for k in (1, 2)]
+    assert learns == [False, True], "a stage that is held keeps its statistics too"
 
 
 def test_crops_keep_the_scale_of_their_slice() -> None:
@@ -116,8 +120,10 @@ def test_crops_keep_the_scale_of_their_slice() -> None:
     image, target = random_slices((64, 96))[0], _target(np.zeros((64, 96)))
     network([image], [target], [0], [(128, 128)])
     network([image], [target], [0])
-    # Padded to multiples of 32: half of 64 x 96 as a crop of 128 x 128, as it is as a whole slice.
-    assert sizes == [(32, 64), (64, 96)]
+    network([image], [{**target, "scale": torch.tensor(2.0, dtype=torch.float64)}], [0])
+    # Padded to multiples of 32: half of 64 x 96 as a crop of 128 x 128, as it is as a whole slice. Targets
+    # may say it themselves.
+    assert sizes == [(32, 64), (64, 96), (128, 192)]
 
 
 def test_batches_are_lists_on_the_device() -> None:

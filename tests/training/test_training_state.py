@@ -81,3 +81,15 @@ def test_other_processes_write_nothing(tmp_path: Path) -> None:
     state.write = False
     _train(state, 1)
     assert not state.path.exists()
+
+
+def test_further_parts_go_on(tmp_path: Path) -> None:
+    def state(scale: float) -> TrainingState:
+        one = _state(tmp_path)
+        one.parts = {"scheduler": torch.optim.lr_scheduler.ExponentialLR(one.optimizer, scale)}
+        return one
+
+    _train(state(0.25), 1)
+    again = state(0.5)
+    again.resume(Engine(lambda *_: None))
+    assert again.parts["scheduler"].gamma == 0.25  # type: ignore[attr-defined]

@@ -13,7 +13,13 @@ Confusion = tuple[tuple[int, ...], ...]
 TEST_SLICES, TRAINING_SLICES, LEFT_OUT_SLICES = 21_191, 3_000, 58_782
 SEGMENTATION_TEST_SLICES = 100
 ICTCF_TEST = {"Negative": 9_275, "COVID-19": 3_701}
-MODE_NAMES = {"s": "only S", "s_bn": "S + batch normalisation", "full": "full model", "heads": "heads only"}
+MODE_NAMES = {
+    "s": "only S",
+    "s_bn": "S + batch normalisation",
+    "full": "full model",
+    "heads": "heads only",
+    "held_stem": "all but the stem",
+}
 
 
 @dataclass(frozen=True)
