@@ -1,17 +1,25 @@
-"""The chests that the model was trained on: phantoms from a seed, and two real people's clear slices."""
+"""The chests that the model was trained on: phantoms from a seed, and two real people's clear slices.
+
+python -m covid_ct_mask_net.training.release.chests --output DIR --count 48
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import argparse
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from covid_ct_mask_net.errors import UsageError
+from covid_ct_mask_net.training.datasets.records import Record, existing_folder, make_record
 from covid_ct_mask_net.training.synthesis.grids import Grid
 from covid_ct_mask_net.training.synthesis.phantom import Chest, draw_chest
 from covid_ct_mask_net.training.synthesis.real_lungs import read_real_chests
 from covid_ct_mask_net.training.synthesis.slice_supply import Ground
 
+_MODULE = "covid_ct_mask_net.training.release.chests"
+PHANTOMS = 48
 SIZE = 384
 SEED = 77
 _STEPS_MM = (2.5, 5.0, 6.0, 8.0)
@@ -47,6 +55,36 @@ def load_grounds(folder: Path, real: Path | None) -> Iterator[Ground]:
                 yield Ground.of(chest, slices, real=True)
 
 
+def chest_records(folder: Path, real: Path | None) -> list[Record]:
+    """Return what a run notes as its data: one record a phantom, and one a slice of a real chest.
+
+    Parameters
+    ----------
+    folder, real : Path
+        As in `load_grounds`.
+
+    Raises
+    ------
+    UsageError
+        If there is no such folder, or it holds no chest.
+    """
+    phantoms = sorted(existing_folder(folder, "phantoms of release.chests").glob("*.npz"))
+    if not phantoms and real is None:
+        raise UsageError(
+            "NO_CHESTS",
+            f"There are no phantoms (NNN.npz) in {folder}; make some by python -m {_MODULE}.",
+        )
+    records = [make_record(path, patient=path.stem, scan=path.stem, slice_index=0) for path in phantoms]
+    if real is not None:
+        for name, slices in REAL_SLICES.items():
+            series = existing_folder(real / name, "the series of a real chest")
+            records += [
+                make_record(series, patient=name, scan=name, slice_index=index, file=f"{name}#{index:04d}")
+                for index in slices
+            ]
+    return records
+
+
 def _save(path: Path, chest: Chest, *, thin: bool) -> None:
     pixel_mm2 = chest.grid.spacing[1] * chest.grid.spacing[2]
     every = range(0, len(chest.hu), 2 if thin else 1)
@@ -79,3 +117,16 @@ def _load(path: Path) -> Ground:
             roots,  # type: ignore[arg-type]
         )
         return Ground.of(chest, [int(k) for k in stored["keep"]], real=False)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--output", type=Path, required=True, help="folder for the phantoms")
+    parser.add_argument("--count", type=int, default=PHANTOMS, help="how many; those that exist stay")
+    options = parser.parse_args(arguments)
+    make_phantoms(options.output, options.count)
+
+
+if __name__ == "__main__":
+    main()

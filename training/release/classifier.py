@@ -31,10 +31,8 @@ from covid_ct_mask_net.networks.regions import Regions, box_outputs, compute_reg
 from covid_ct_mask_net.networks.settings import light_classifier_settings
 from covid_ct_mask_net.training.release.chests import load_grounds
 from covid_ct_mask_net.training.release.class_slices import Draws, class_slices
-from covid_ct_mask_net.training.release.cohort_slices import cohort_slices
-from covid_ct_mask_net.training.release.detector import CARD
 from covid_ct_mask_net.training.release.mixed_rows import HeadPlan, mixed_engines, mixed_rows, train_head
-from covid_ct_mask_net.training.release.scores import best_threshold, move_scores
+from covid_ct_mask_net.training.release.pack import CARD
 
 SHIPPED_CLASSIFIER = light_classifier_settings()
 _SEED_OF_ROWS = 20201110
@@ -143,7 +141,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--detector", type=Path, required=True)
     parser.add_argument("--chests", type=Path, required=True, help="folder of make_phantoms")
     parser.add_argument("--real", type=Path, help="folder that holds the series named in chests.REAL_SLICES")
-    parser.add_argument("--cohort", type=Path, help="validation scans; scores are set on them first")
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--draws", type=int, default=Draws.patients, help="patients for the box head and S")
     parser.add_argument("--epochs", type=int, default=Plan.epochs)
@@ -154,11 +151,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     plan = Plan(epochs=options.epochs)
     detector = load_segmentation(options.detector)
     log = options.output.with_suffix(".jsonl")
-    if options.cohort is not None:
-        threshold = best_threshold(detector, cohort_slices(options.cohort))
-        move_scores(detector, threshold)
-        with log.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"score_that_became_half": threshold}) + "\n")
     classifier = initial_classifier(detector, plan.seed)
     grounds = list(load_grounds(options.chests, options.real))
     kept = keep_features(classifier, tqdm(class_slices(grounds, Draws(options.draws)), unit="slice"))

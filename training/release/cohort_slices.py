@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
+from itertools import groupby
 from pathlib import Path
+from typing import Any
 
-import nibabel
 import numpy as np
 from numpy.typing import NDArray
 
 from covid_ct_mask_net.errors import RefusedInputError
-
-# The lung window of inference.yaml.
-_LEVEL, _WIDTH = -600.0, 1500.0
+from covid_ct_mask_net.training.datasets.read import ReadSliced, read_mask
+from covid_ct_mask_net.training.datasets.records import (
+    IMAGE,
+    MASK,
+    MASK_VALUES,
+    PATIENT,
+    SLICE,
+    VOLUME_SLICE,
+    Record,
+)
+from covid_ct_mask_net.training.datasets.volumes import lesion_volumes
 
 LabelledSlice = tuple[str, str, NDArray[np.float32], NDArray[np.uint8]]
 
 
-def cohort_slices(folder: Path, a_patient: int = 3) -> Iterator[LabelledSlice]:
-    """Yield name, patient, slice (H, W) in [0, 1] and labels (H, W), rows to posterior, columns to the left.
+def cohort_records(folder: Path, a_patient: int = 3) -> list[Record]:
+    """Return records of slices: of each patient with lesions, evenly spread over those that show some.
 
-    Of each patient with lesions, slices evenly spread over those that show some; of the others, over the
-    middle half of the scan.
+    Of the others, slices over the middle half of the scan.
 
     Parameters
     ----------
@@ -35,18 +43,31 @@ def cohort_slices(folder: Path, a_patient: int = 3) -> Iterator[LabelledSlice]:
     RefusedInputError
         If the folder holds no scans with masks.
     """
-    images = sorted((folder / "images").glob("*.nii.gz"))
-    if not images:
+    if not list((folder / "images").glob("*.nii.gz")):
         raise RefusedInputError("NO_COHORT", f"There are no images/*.nii.gz in {folder}.")
-    for path in images:
-        patient = path.name.removesuffix(".nii.gz")
-        hu = np.asarray(nibabel.Nifti1Image.from_filename(path).dataobj)
-        labels = np.asarray(nibabel.Nifti1Image.from_filename(folder / "masks" / path.name).dataobj)
-        shows = np.flatnonzero(labels.any(axis=(0, 1)))
-        if not len(shows):
-            shows = np.arange(hu.shape[2] // 4, max(hu.shape[2] // 4 + 1, 3 * hu.shape[2] // 4))
-        for place in np.unique(np.linspace(0, len(shows) - 1, a_patient + 2).round().astype(int)[1:-1]):
-            z = int(shows[place])
-            low = _LEVEL - _WIDTH / 2
-            image = np.clip((hu[:, :, z].T.astype(np.float32) - low) / _WIDTH, 0, 1)
-            yield f"{patient}/{z}", patient, image, labels[:, :, z].T.astype(np.uint8)
+    chosen: list[Record] = []
+    for _, found in groupby(lesion_volumes(folder / "images", folder / "masks"), lambda one: one[PATIENT]):
+        records = list(found)
+        shows = [one for one in records if _labels(one).any()]
+        if not shows:
+            quarter = len(records) // 4
+            shows = records[quarter : max(quarter + 1, 3 * len(records) // 4)]
+        places = np.linspace(0, len(shows) - 1, a_patient + 2).round().astype(int)[1:-1]
+        chosen += [shows[place] for place in np.unique(places)]
+    return chosen
+
+
+def cohort_slices(folder: Path, a_patient: int = 3) -> Iterator[LabelledSlice]:
+    """Yield name, patient, slice (H, W) in [0, 1] and labels (H, W), rows to posterior, columns to the left.
+
+    Parameters and errors are those of `cohort_records`.
+    """
+    read = ReadSliced()
+    for record in cohort_records(folder, a_patient):
+        item = read(dict[Hashable, Any](record.items()))
+        patient = str(record[PATIENT])
+        yield f"{patient}/{record[SLICE]}", patient, item[IMAGE][0].numpy(), item[MASK][0].numpy()
+
+
+def _labels(record: Record) -> NDArray[np.uint8]:
+    return read_mask(Path(record[MASK]), record[MASK_VALUES], record[VOLUME_SLICE])

@@ -13,27 +13,33 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from covid_ct_mask_net.errors import UsageError
 from covid_ct_mask_net.networks.backbone import FPN_CHANNELS
+from covid_ct_mask_net.networks.detector import LesionDetector
+from covid_ct_mask_net.networks.settings import STAGE_COUNT
+from covid_ct_mask_net.training.modes import BatchNorm
+from covid_ct_mask_net.training.segmentation import DetectorTraining, Shape
 
 LESION_CLASSES = 2
-# Prediction at a quarter of the image's resolution, from features at a sixteenth.
-_STRIDE, _FINER = 16, 4
+# Prediction at a quarter of the image's resolution.
+_STEP = 4
 _POSITIVE_WEIGHT = 3.0
 
 
 class DenseHead(nn.Module):
-    """Logits of the lesion classes (B, 2, H / 4, W / 4) from features (B, 256, H / 16, W / 16)."""
+    """Logits of the lesion classes (B, 2, H / 4, W / 4) from features (B, 256, H / stride, W / stride)."""
 
-    def __init__(self) -> None:
+    def __init__(self, stride: int = 16) -> None:
         super().__init__()
-        self.predict = nn.Conv2d(FPN_CHANNELS, LESION_CLASSES * _FINER**2, kernel_size=1)
+        self.finer = stride // _STEP
+        self.predict = nn.Conv2d(FPN_CHANNELS, LESION_CLASSES * self.finer**2, kernel_size=1)
         # Lesions are rare: begin near their share.
         nn.init.constant_(self.predict.bias, -3.0)  # type: ignore[arg-type]
         nn.init.normal_(self.predict.weight, std=0.01)
 
     def forward(self, features: Tensor) -> Tensor:
         """Return the logits."""
-        return functional.pixel_shuffle(self.predict(features), _FINER)
+        return functional.pixel_shuffle(self.predict(features), self.finer)
 
 
 def dense_loss(logits: Tensor, targets: Sequence[dict[str, Tensor]]) -> Tensor:
@@ -42,18 +48,62 @@ def dense_loss(logits: Tensor, targets: Sequence[dict[str, Tensor]]) -> Tensor:
     Slices lie at the upper left of the batch and are not resized (``scale`` 1 in the targets); a cell's truth
     is the share of its pixels that a class covers.
     """
-    step = _STRIDE // _FINER
     truth = torch.zeros_like(logits)
     for index, target in enumerate(targets):
         for lesion_class in range(1, LESION_CLASSES + 1):
             masks = target["masks"][target["labels"] == lesion_class]
             if len(masks):
                 covered = masks.amax(dim=0).float()
-                pad = (0, -covered.shape[1] % step, 0, -covered.shape[0] % step)
-                cells = functional.avg_pool2d(functional.pad(covered, pad)[None, None], step)[0, 0]
+                pad = (0, -covered.shape[1] % _STEP, 0, -covered.shape[0] % _STEP)
+                cells = functional.avg_pool2d(functional.pad(covered, pad)[None, None], _STEP)[0, 0]
                 truth[index, lesion_class - 1, : cells.shape[0], : cells.shape[1]] = cells
-    weight = torch.full((1, LESION_CLASSES, 1, 1), _POSITIVE_WEIGHT)
+    weight = logits.new_full((1, LESION_CLASSES, 1, 1), _POSITIVE_WEIGHT)
     entropy = functional.binary_cross_entropy_with_logits(logits, truth, pos_weight=weight)
     shown = torch.sigmoid(logits)
     both, either = (shown * truth).sum(dim=(0, 2, 3)), (shown + truth).sum(dim=(0, 2, 3))
     return entropy + (1 - (2 * both + 1) / (either + 1)).mean()
+
+
+class DenseDetectorTraining(DetectorTraining):
+    """A detector as it is trained, with the dense head beside its own: ``loss_dense`` joins the five losses.
+
+    Parameters
+    ----------
+    detector : LesionDetector
+        With one level of features, as the light models have.
+    batch_norm, joint
+        As in `DetectorTraining`.
+
+    Raises
+    ------
+    UsageError
+        If the detector has several levels.
+    """
+
+    def __init__(self, detector: LesionDetector, batch_norm: BatchNorm | str, joint: bool) -> None:
+        super().__init__(detector, batch_norm, joint)
+        if not detector.settings.light:
+            raise UsageError(
+                "DENSE_HEAD",
+                f"The dense head is for light models, which have one level of features, and not for "
+                f"{detector.settings.backbone}.",
+            )
+        self.dense = DenseHead(2 ** (STAGE_COUNT - detector.settings.truncation + 1))
+        self._features: list[Tensor] = []
+        detector.backbone.register_forward_hook(self._keep)
+        # Convolutions on a CPU are a fifth faster so.
+        self.to(memory_format=torch.channels_last)
+
+    def _keep(self, _module: nn.Module, _inputs: object, output: dict[str, Tensor]) -> None:
+        if self.training:
+            self._features = [output["0"]]
+
+    def _losses(
+        self,
+        images: Sequence[Tensor],
+        targets: Sequence[dict[str, Tensor]],
+        seed: int,
+        shapes: Sequence[Shape],
+    ) -> dict[str, Tensor]:
+        losses = super()._losses(images, targets, seed, shapes)
+        return {**losses, "loss_dense": dense_loss(self.dense(self._features.pop()), targets)}

@@ -9,13 +9,15 @@ from __future__ import annotations
 import multiprocessing
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from covid_ct_mask_net.training.datasets.records import IMAGE
+from covid_ct_mask_net.training.randomness import SEED, seed_of
 from covid_ct_mask_net.training.synthesis.grids import Labels
 from covid_ct_mask_net.training.synthesis.slice_supply import (
     Ground,
@@ -24,6 +26,7 @@ from covid_ct_mask_net.training.synthesis.slice_supply import (
     draw_slices,
     sample_of,
 )
+from covid_ct_mask_net.training.targets import TARGET
 
 Stored = tuple[NDArray[np.uint8], Labels]
 # Slices are put in order of size over this many batches.
@@ -139,6 +142,76 @@ class Feed:
                 self.drawn += 1
                 self._arrived.notify_all()
                 self._arrived.wait_for(lambda: self.drawn < self._room + self._used or self._over.is_set())
+
+
+class SuppliedBatches:
+    """Batches of a feed as the bundle's trainer takes them; a context manager that ends the feed.
+
+    What is drawn follows from seed, process and the epoch that the feed begins in; which of it is seen when,
+    and how often, depends on how fast it is drawn, so that a run cannot be repeated to the bit.
+
+    Parameters
+    ----------
+    grounds : sequence of Ground
+    settings : SupplySettings
+    seed : int
+    batch_size : int
+    batches : int
+        Of an epoch.
+    rank : int
+        Number of this process, where several train.
+    processes, room : int
+        As in `Feed`.
+    """
+
+    def __init__(
+        self,
+        grounds: Sequence[Ground],
+        settings: SupplySettings,
+        seed: int,
+        *,
+        batch_size: int,
+        batches: int,
+        rank: int = 0,
+        processes: int = 1,
+        room: int = 800,
+    ) -> None:
+        self._grounds, self._settings = grounds, settings
+        self._seed, self._rank, self._epoch = seed, rank, 0
+        self._size, self._batches = batch_size, batches
+        self._processes, self._room = processes, room
+        self._feed: Feed | None = None
+
+    def __len__(self) -> int:
+        """Return the batches of an epoch."""
+        return self._batches
+
+    def set_epoch(self, epoch: int) -> None:
+        """Say which epoch begins."""
+        self._epoch = epoch
+
+    def __iter__(self) -> Iterator[list[dict[str, Any]]]:
+        """Yield the batches of an epoch; the first of all starts the feed."""
+        if self._feed is None:
+            seed = seed_of(self._seed, self._rank, self._epoch)
+            self._feed = Feed(self._grounds, self._settings, seed, self._processes, self._room).__enter__()
+        for number in range(self._batches):
+            seed = seed_of(self._seed, self._rank, self._epoch, number)
+            yield [
+                {IMAGE: image, TARGET: target, SEED: seed} for image, target in self._feed.batch(self._size)
+            ]
+
+    def __enter__(self) -> Self:
+        """Return the batches; nothing is drawn yet."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End the feed."""
+        if self._feed is not None:
+            self._feed.__exit__(kind, error, trace)
+            self._feed = None
 
 
 def _draw(

@@ -6,11 +6,22 @@ from pathlib import Path
 
 import torch
 
-from covid_ct_mask_net.checkpoints import MANIFEST_NAME, file_sha256, load_model, save_checkpoint
+from covid_ct_mask_net.checkpoints import (
+    MANIFEST_NAME,
+    ModelCard,
+    file_sha256,
+    load_model,
+    save_checkpoint,
+)
 from covid_ct_mask_net.errors import UntrustedModelError
 from covid_ct_mask_net.training.files import write_text
-from covid_ct_mask_net.training.release.detector import CARD
 
+CARD = ModelCard(
+    name="COVID-CT-Mask-Net resnet18, synthetic",
+    version="3",
+    trained_on="synthetic lesions in phantom chests and in clear lungs of TCIA Lung-PET-CT-Dx (CC BY 4.0)",
+    notice="trained on synthetic lesions, for demonstration only; results have no diagnostic value",
+)
 MOST_BYTES = 30_000_000
 
 

@@ -1,5 +1,7 @@
 """Set the scores of a trained detector so that 0.5 is where outlines are best.
 
+    python -m covid_ct_mask_net.training.release.scores --detector FILE --cohort DIR --output FILE
+
 A score is the probability that a box meets a lesion of its class well, not that there is a lesion; on large
 ragged lesions it stays low although the outline is good. One constant on the background's logit moves all
 scores without changing their order within a class. It is fitted on synthetic validation slices, in favour of
@@ -8,15 +10,21 @@ recall: scanners and readers that the detector has not seen lower its scores.
 
 from __future__ import annotations
 
+import argparse
+import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 
+from covid_ct_mask_net.checkpoints import load_segmentation, save_checkpoint
 from covid_ct_mask_net.networks.detector import LesionDetector
+from covid_ct_mask_net.training.files import write_text
 from covid_ct_mask_net.training.metrics.lesion_dice import outlined_labels
-from covid_ct_mask_net.training.release.cohort_slices import LabelledSlice
+from covid_ct_mask_net.training.release.cohort_slices import LabelledSlice, cohort_slices
+from covid_ct_mask_net.training.release.pack import CARD
 
 # Dice may be this much lower, as a share of the best, for a lower threshold.
 _GIVEN_UP = 0.03
@@ -49,3 +57,21 @@ def move_scores(detector: LesionDetector, threshold: float) -> None:
         raise ValueError(f"The threshold is {threshold}, but must lie in (0, 1).")
     with torch.no_grad():
         detector.roi_heads.box_predictor.cls_score.bias[0] -= math.log((1 - threshold) / threshold)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--detector", type=Path, required=True)
+    parser.add_argument("--cohort", type=Path, required=True, help="validation scans, from synthesize")
+    parser.add_argument("--output", type=Path, required=True, help="FILE.pt; the threshold goes to FILE.json")
+    options = parser.parse_args(arguments)
+    detector = load_segmentation(options.detector)
+    threshold = best_threshold(detector, cohort_slices(options.cohort))
+    move_scores(detector, threshold)
+    write_text(options.output.with_suffix(".json"), json.dumps({"score_that_became_half": threshold}) + "\n")
+    save_checkpoint(options.output, CARD, detector, None)
+
+
+if __name__ == "__main__":
+    main()

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from covid_ct_mask_net.networks.detector import LesionDetector
+from covid_ct_mask_net.networks.settings import light_detector_settings
 from covid_ct_mask_net.networks.slice_model import Shared, SliceModel
 from covid_ct_mask_net.training.release.class_slices import Draws, class_slices
 from covid_ct_mask_net.training.release.classifier import (
@@ -14,13 +15,12 @@ from covid_ct_mask_net.training.release.classifier import (
     keep_features,
     train_classifier,
 )
-from covid_ct_mask_net.training.release.detector import SHIPPED_DETECTOR
 from covid_ct_mask_net.training.synthesis.slice_supply import Ground
 
 
 def test_box_head_and_s_learn_and_the_trunk_stays(ground: Ground, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    detector = LesionDetector(SHIPPED_DETECTOR).eval()
+    detector = LesionDetector(light_detector_settings(image_min_size=320, rpn_top_testing=300)).eval()
     classifier = initial_classifier(detector, 1)
     assert SliceModel(detector, classifier, 0.5).shared is Shared.REGIONS
     plan = Plan(epochs=1, batch=2)

@@ -1,8 +1,17 @@
 from __future__ import annotations
 
+import numpy as np
+import pytest
 import torch
 
-from covid_ct_mask_net.training.release.dense_head import DenseHead, dense_loss
+from builders.networks import random_slices, small_model
+from covid_ct_mask_net.errors import UsageError
+from covid_ct_mask_net.labels import MaskType
+from covid_ct_mask_net.networks.detector import LesionDetector
+from covid_ct_mask_net.networks.settings import DetectorSettings
+from covid_ct_mask_net.training.release.dense_head import DenseDetectorTraining, DenseHead, dense_loss
+from covid_ct_mask_net.training.segmentation import LOSSES
+from covid_ct_mask_net.training.targets import detection_target
 
 
 def _target(height: int, width: int) -> dict[str, torch.Tensor]:
@@ -28,3 +37,28 @@ def test_slices_without_lesions_want_nothing() -> None:
     empty = [{"labels": torch.zeros(0, dtype=torch.int64), "masks": torch.zeros(0, 32, 32)}]
     assert float(dense_loss(torch.full((1, 2, 8, 8), -20.0), empty)) < 0.05
     assert float(dense_loss(torch.full((1, 2, 8, 8), 5.0), empty)) > 1
+
+
+@pytest.mark.parametrize("joint", [False, True])
+def test_the_dense_loss_joins_the_five_and_reaches_the_trunk(joint: bool) -> None:
+    detector = small_model().detector
+    assert detector is not None
+    network = DenseDetectorTraining(detector, "learned", joint).train()
+    mask = np.zeros((64, 64), dtype=np.uint8)
+    mask[10:30, 20:40] = 1
+    targets = [{**detection_target(mask, MaskType.BOTH), "scale": torch.tensor([1.0])} for _ in range(2)]
+    losses = network(random_slices((64, 64), (64, 64)), targets, [1, 2])
+    assert isinstance(losses, dict)
+    assert set(losses) == {*LOSSES, "loss_dense"}
+    losses["loss_dense"].backward()
+    for part in (network.dense.predict, detector.backbone.body.conv1):
+        assert part.weight.grad is not None
+        assert float(part.weight.grad.abs().max()) > 0
+    detections = network.eval()(random_slices((64, 64)))
+    assert isinstance(detections, list)
+    assert not any("dense" in name for name in detector.state_dict())
+
+
+def test_several_levels_are_refused() -> None:
+    with pytest.raises(UsageError, match="not for resnet50"):
+        DenseDetectorTraining(LesionDetector(DetectorSettings()), "learned", joint=True)

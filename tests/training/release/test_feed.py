@@ -5,7 +5,7 @@ import time
 import numpy as np
 import torch
 
-from covid_ct_mask_net.training.release.feed import Feed
+from covid_ct_mask_net.training.release.feed import Feed, SuppliedBatches
 from covid_ct_mask_net.training.synthesis.slice_supply import Ground, SupplySettings
 
 SETTINGS = SupplySettings(pixel_mm=(2.5, 3.5), minimum_area=2)
@@ -50,3 +50,22 @@ def test_processes_end_with_the_feed(ground: Ground) -> None:
         processes = list(feed._processes)
         assert all(process.is_alive() for process in processes)
     assert not any(process.is_alive() for process in processes)
+
+
+def test_batches_are_those_of_a_trainer(ground: Ground) -> None:
+    batches = SuppliedBatches([ground], SETTINGS, 4, batch_size=2, batches=3, room=12)
+    assert len(batches) == 3
+    with batches:
+        seeds = []
+        for epoch in (1, 2):
+            batches.set_epoch(epoch)
+            seen = list(batches)
+            assert [len(batch) for batch in seen] == [2, 2, 2]
+            seeds += [batch[0]["seed"] for batch in seen]
+            assert all(float(item["target"]["scale"]) == 1 for batch in seen for item in batch)
+        assert batches._feed is not None
+        processes = batches._feed._processes
+    assert len(set(seeds)) == 6
+    assert not any(process.is_alive() for process in processes)
+    with batches:
+        pass

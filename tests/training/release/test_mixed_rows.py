@@ -8,9 +8,9 @@ import torch
 
 from covid_ct_mask_net.engines.select import build_engine
 from covid_ct_mask_net.networks.detector import LesionDetector
+from covid_ct_mask_net.networks.settings import light_detector_settings
 from covid_ct_mask_net.training.release.class_slices import Draws, class_slices
 from covid_ct_mask_net.training.release.classifier import initial_classifier
-from covid_ct_mask_net.training.release.detector import SHIPPED_DETECTOR
 from covid_ct_mask_net.training.release.mixed_rows import (
     HeadPlan,
     MixedRows,
@@ -24,7 +24,7 @@ from covid_ct_mask_net.training.synthesis.slice_supply import Ground
 @pytest.fixture(scope="module")
 def networks() -> tuple[LesionDetector, torch.nn.Module]:
     torch.manual_seed(0)
-    detector = LesionDetector(SHIPPED_DETECTOR).eval()
+    detector = LesionDetector(light_detector_settings(image_min_size=320, rpn_top_testing=300)).eval()
     return detector, initial_classifier(detector, 1).eval()
 
 
