@@ -62,8 +62,8 @@ FULL = Amounts()
 MINIATURE = Amounts(
     phantoms=2,
     cohorts={
-        "validation": replace(VALIDATION, patients=3, step_mm=24.0),
-        "test": replace(TEST, patients=3, step_mm=24.0),
+        "validation": replace(VALIDATION, patients=3, step_mm=10.0),
+        "test": replace(TEST, patients=3, step_mm=10.0),
     },
     detector={"epochs": 2, "batches": 5, "batch_size": 2, "room": 24, "slices_a_patient": 1},
     draws=6,
