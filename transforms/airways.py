@@ -6,6 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from covid_ct_mask_net.transforms.morphology import dilated
+
 Mask = NDArray[np.bool_]
 
 _GAS_HU = -880.0
@@ -46,8 +48,7 @@ def find_airways(coarse: NDArray[np.float32], air: Mask, body: Mask, steps: tupl
             run = _follow(gas, start, seed, pixel_mm2)
             if np.count_nonzero(run.any(axis=(1, 2))) * steps[0] >= _LENGTH_MM:
                 # The wall and the partial volume at it go with the lumen.
-                wall = ndimage.generate_binary_structure(2, 1)[None]
-                return ndimage.binary_dilation(run, structure=wall)
+                return dilated(run, (1, 2))
     return np.zeros(air.shape, dtype=bool)
 
 

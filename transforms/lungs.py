@@ -15,6 +15,17 @@ from scipy import ndimage
 
 from covid_ct_mask_net.geometry import voxel_spacing
 from covid_ct_mask_net.transforms.airways import find_airways
+from covid_ct_mask_net.transforms.morphology import (
+    bounding_box,
+    closed_by_box,
+    dilated,
+    each_slab,
+    eroded,
+    eroded_by_box,
+    holes,
+    label_sizes,
+    opened_by_box,
+)
 from covid_ct_mask_net.transforms.opacities import enclosed_opacities, wall_opacities
 from covid_ct_mask_net.transforms.truncation import circle_of_reconstruction
 
@@ -88,10 +99,11 @@ def segment_lungs(
     lungs = np.zeros(hu.shape[::-1], dtype=np.uint8).transpose(2, 1, 0)
     outside = _outside(hu, spacing, factors, coarse.shape[1:])
     body = _body(coarse, (spacing[1] * factors[1], spacing[0] * factors[0]), outside)
-    if not body.any():
+    shadow = bounding_box(np.asarray(body.any(axis=0)))
+    if shadow is None:
         return lungs
     # Nothing outside of the body matters from here on.
-    _, rows, columns = ndimage.find_objects(body.astype(np.uint8))[0]
+    rows, columns = shadow
     inside = tuple(
         slice(part.start * factor, part.stop * factor)
         for part, factor in zip((columns, rows), factors[:2], strict=True)
@@ -123,14 +135,34 @@ def _factors(
 def _coarse(hu: NDArray, factors: tuple[int, int, int]) -> NDArray[np.float32]:
     """Return block means as slices [Z, Y, X]; a rest at the far edges in the plane is left out."""
     nx, ny = (hu.shape[axis] // factors[axis] for axis in (0, 1))
-    slabs = range(0, hu.shape[2], factors[2])
-    coarse = np.empty((len(slabs), ny, nx), dtype=np.float32)
+    coarse = np.empty((-(-hu.shape[2] // factors[2]), ny, nx), dtype=np.float32)
     planes = hu[: nx * factors[0], : ny * factors[1]].transpose(2, 1, 0)
-    for place, first in zip(coarse, slabs, strict=True):
-        slab = planes[first : first + factors[2]]
-        blocks = slab.reshape(len(slab), ny, factors[1], nx, factors[0])
-        blocks.mean(axis=(0, 2, 4), dtype=np.float32, out=place)
+    blocks = (ny, factors[1], nx, factors[0])
+
+    def average(part: slice) -> None:
+        for index in range(part.start, part.stop):
+            slab = planes[index * factors[2] : (index + 1) * factors[2]]
+            if np.issubdtype(hu.dtype, np.integer):
+                _block_means(slab, blocks, coarse[index])
+            else:
+                slab.reshape(len(slab), *blocks).mean(axis=(0, 2, 4), dtype=np.float32, out=coarse[index])
+
+    each_slab(average, len(coarse))
     return coarse
+
+
+def _block_means(slab: NDArray, blocks: tuple[int, int, int, int], means: NDArray[np.float32]) -> None:
+    """Write the mean of each block of whole numbers: sums of them do not depend on the order."""
+    ny, down, nx, across = blocks
+    total = np.zeros((ny, nx * across), dtype=np.int32)
+    for plane in slab:
+        wide = plane.astype(np.int32)
+        for first in range(down):
+            total += wide[first::down]
+    sums = total[:, ::across].copy()
+    for first in range(1, across):
+        sums += total[:, first::across]
+    np.divide(sums, np.float32(len(slab) * down * across), out=means)
 
 
 def _outside(
@@ -149,20 +181,19 @@ def _outside(
 
 def _body(coarse: NDArray[np.float32], steps: tuple[float, float], outside: Mask) -> Mask:
     """Return the body without table and outside air: the largest solid, its slices filled."""
-    solid = (coarse > -400.0).astype(np.uint8)
-    # An opening, one axis after the other. It is bounded in mm: on coarse pixels one of 3 x 3 would take a
-    # thin chest wall away, and let the air of that lung out.
-    for filtered in (ndimage.minimum_filter1d, ndimage.maximum_filter1d):
-        for axis, step in enumerate(steps, start=1):
-            solid = filtered(solid, 2 * int(_BODY_OPENING_MM / step) + 1, axis=axis, mode="constant")
+    # The opening is bounded in mm: on coarse pixels one of 3 x 3 would take a thin chest wall away, and let
+    # the air of that lung out.
+    solid = opened_by_box(
+        coarse > -400.0, (int(_BODY_OPENING_MM / steps[0]), int(_BODY_OPENING_MM / steps[1]))
+    )
     labels, count = ndimage.label(solid)
     if count == 0:
         return np.zeros(coarse.shape, dtype=bool)
-    largest = labels == np.bincount(labels.ravel())[1:].argmax() + 1
+    largest = labels == label_sizes(labels, count)[1:].argmax() + 1
+    del labels
     # Gaps in the body wall (skin folds, the edge of the field of view) must not let the air out.
-    closed = _close(largest, 3, 3)
-    filled = [ndimage.binary_fill_holes(_framed(plane, outside))[1:-1, 1:-1] for plane in closed]
-    return np.stack(filled) & ~outside
+    framed = np.stack([_framed(plane, outside) for plane in closed_by_box(largest, (3, 3))])
+    return (framed | holes(framed))[:, 1:-1, 1:-1] & ~outside
 
 
 def _framed(plane: Mask, outside: Mask) -> Mask:
@@ -180,7 +211,7 @@ def _lung_pockets(
 ) -> Mask:
     """Return pockets of aerated lung: large enough, and no mere gas."""
     # One opening keeps fine bridges (oesophagus, stomach wall, chest wall) from joining pockets.
-    opened = ndimage.binary_opening(air, structure=ndimage.generate_binary_structure(3, 1))
+    opened = dilated(eroded(air, (0, 1, 2)), (0, 1, 2))
     labels, count = ndimage.label(opened)
     if count == 0:
         return np.zeros(air.shape, dtype=bool)
@@ -194,22 +225,20 @@ def _lung_pockets(
     dense = sums / np.maximum(counts, 1) >= least_mean
     keep = (volumes >= settings.least_ml) & dense
     keep[0] = False
-    for label in np.flatnonzero(keep):
+    areas = {label: np.count_nonzero(labels == label, axis=(1, 2)) for label in np.flatnonzero(keep)}
+    for label, profile in areas.items():
         # The inside of a table is the same on every slice; no lung is. Opening takes from the first and last.
-        areas = np.count_nonzero(labels[1:-1] == label, axis=(1, 2))
-        keep[label] = len(areas) == 0 or areas.min() < 0.9 * areas.max()
+        keep[label] = len(profile) < 3 or profile[1:-1].min() < 0.9 * profile[1:-1].max()
     if not keep.any():
         return np.zeros(air.shape, dtype=bool)
     largest = volumes[keep].max()
     # Beside real lungs, a pocket far below them or tiny in comparison is bowel.
     keep &= volumes >= 0.02 * largest
-    main = int(np.flatnonzero(keep & (volumes == largest))[0])
-    lowest = np.flatnonzero((labels == main).any(axis=(1, 2)))[0]
-    slices = ndimage.find_objects(labels)
+    main = np.flatnonzero(keep & (volumes == largest))[0]
+    lowest = np.flatnonzero(areas[main])[0]
     for label in np.flatnonzero(keep):
-        if label != main and slices[label - 1][0].stop <= lowest:
-            keep[label] = False
-    return ndimage.binary_dilation(np.stack([keep[plane] for plane in labels]), mask=air)
+        keep[label] = label == main or areas[label][lowest:].any()
+    return dilated(keep[labels], (0, 1, 2)) & air
 
 
 def _sides(pockets: Mask, body: Mask) -> NDArray[np.uint8]:
@@ -240,7 +269,7 @@ def _cut(pocket: Mask, middle: float) -> NDArray[np.uint8]:
     pocket = np.pad(pocket, 1)
     core = pocket
     for _ in range(6):
-        core = ndimage.binary_erosion(core, structure=np.ones((1, 3, 3), dtype=bool))
+        core = eroded_by_box(core, (1, 1))
         labels, count = ndimage.label(core)
         if count < 2:
             continue
@@ -285,35 +314,17 @@ def _closed(
     largest = settings.hole_mm2 / (steps[1] * steps[2])
     closed = np.zeros(sides.shape, dtype=np.uint8)
     # A closing stays inside the box around what it closes.
-    for side, box in enumerate(ndimage.find_objects(sides, max_label=LEFT), start=RIGHT):
+    for side in (RIGHT, LEFT):
+        box = bounding_box(sides == side)
         if box is None:
             continue
         inside, other = closed[box], sides[box] == RIGHT + LEFT - side
-        filled = np.stack([_fill_small_holes(plane, largest) for plane in _close(sides[box] == side, *reach)])
+        filled = closed_by_box(sides[box] == side, reach)
+        # Larger holes are the heart or the dome of the diaphragm.
+        filled |= holes(filled, largest)
         # The other lung, and what both claim, stays as it was.
         inside[filled & (inside == 0) & ~other & ~airways[box]] = side
     closed[sides > 0] = sides[sides > 0]
-    return closed
-
-
-def _fill_small_holes(plane: Mask, largest: float) -> Mask:
-    """Fill holes up to a size in pixels; larger ones are the heart or the dome of the diaphragm."""
-    holes, count = ndimage.label(ndimage.binary_fill_holes(plane) & ~plane)
-    if not count:
-        return plane
-    small = np.bincount(holes.ravel()) <= largest
-    small[0] = False
-    filled: Mask = plane | small[holes]
-    return filled
-
-
-def _close(planes: Mask, rows: int, columns: int) -> Mask:
-    """Return the morphological closing of each plane [Z, Y, X] by a rectangle of this reach."""
-    padded = np.pad(planes, ((0, 0), (rows, rows), (columns, columns))).astype(np.uint8)
-    for filtered in (ndimage.maximum_filter1d, ndimage.minimum_filter1d):
-        padded = filtered(padded, 2 * rows + 1, axis=1, mode="nearest")
-        padded = filtered(padded, 2 * columns + 1, axis=2, mode="nearest")
-    closed: Mask = padded[:, rows : rows + planes.shape[1], columns : columns + planes.shape[2]] > 0
     return closed
 
 
@@ -327,18 +338,31 @@ def _outline(
     settings: LungSettings,
 ) -> None:
     """Bring the lungs to full resolution; at the border of aerated lung the voxels' own HU decide."""
-    cross = ndimage.generate_binary_structure(2, 1)[None]
-    interior = ndimage.binary_erosion(closed > 0, structure=cross)
-    opacity = (closed > 0) & ~air
-    border = ndimage.grey_dilation(closed, footprint=cross)
-    border[interior | opacity | ndimage.binary_dilation(airways, structure=cross)] = 0
-    sure = np.where(interior | opacity, closed, 0).astype(np.uint8)
-    # Slices first, as they lie in memory: indexing the other way is many times slower.
-    for index, values in enumerate(hu.transpose(2, 1, 0)):
-        plane, slab = lungs[:, :, index].T, index // factors[2]
-        plane[:], candidate = (_full(part[slab], plane.shape, factors) for part in (sure, border))
-        near = candidate > 0
-        plane[near] = np.where(values[near] < settings.air_hu, candidate[near], 0)
+    in_plane = (1, 2)
+    sure = eroded(closed > 0, in_plane) | ((closed > 0) & ~air)
+    border = _grown_labels(closed)
+    border[sure | dilated(airways, in_plane)] = 0
+    # Both in one: what is lung whatever the voxels show, and four times what is lung where they show air.
+    labels = np.where(sure, closed, 0).astype(np.uint8) | border << 2
+
+    def refine(part: slice) -> None:
+        # Slices first, as they lie in memory: indexing the other way is many times slower.
+        for index in range(part.start, part.stop):
+            values, plane = hu[:, :, index].T, lungs[:, :, index].T
+            full = _full(labels[index // factors[2]], plane.shape, factors)
+            plane[:] = full & 3 | (full >> 2) * (values < settings.air_hu)
+
+    each_slab(refine, hu.shape[2])
+
+
+def _grown_labels(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return labels [Z, Y, X] grown by one pixel in the plane; the higher one where two meet."""
+    grown = labels.copy()
+    for axis in (1, 2):
+        into, source = np.moveaxis(grown, axis, 0), np.moveaxis(labels, axis, 0)
+        np.maximum(into[1:], source[:-1], out=into[1:])
+        np.maximum(into[:-1], source[1:], out=into[:-1])
+    return grown
 
 
 def _full(

@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from covid_ct_mask_net.transforms.morphology import bounding_box, dilated, eroded
+
 Mask = NDArray[np.bool_]
 
 # Vessels thinner than about twice this do not connect an opacity with the tissue outside.
@@ -39,20 +41,22 @@ _FLANK_MM = 40.0
 
 def enclosed_opacities(lung: Mask) -> Mask:
     """Return tissue [Z, Y, X] that lung surrounds on all sides; vessels into it do not let it out."""
-    ball = ndimage.generate_binary_structure(3, 1)
     found = np.zeros(lung.shape, dtype=bool)
-    (box,) = ndimage.find_objects(lung.astype(np.uint8)) or (None,)
+    box = bounding_box(lung)
     if box is None:
         return found
     # What lies around the lung counts as outside, beyond the ends of the scan too; erosion leaves its rim.
     frame = _VESSEL_STEPS + 1
     tissue = np.pad(~lung[box], frame, constant_values=True)
-    core = ndimage.binary_erosion(tissue, ball, iterations=_VESSEL_STEPS, border_value=1)
+    core = tissue
+    for _ in range(_VESSEL_STEPS):
+        core = eroded(core, (0, 1, 2), outside=True)
     labels, _ = ndimage.label(core)
     inside = core & (labels != labels[0, 0, 0])
     if inside.any():
-        grown = ndimage.binary_dilation(inside, ball, iterations=_VESSEL_STEPS, mask=tissue)
-        found[box] = grown[(slice(frame, -frame),) * 3]
+        for _ in range(_VESSEL_STEPS):
+            inside = dilated(inside, (0, 1, 2)) & tissue
+        found[box] = inside[(slice(frame, -frame),) * 3]
     return found
 
 
