@@ -14,7 +14,10 @@ from builders.patient_data import SENTINELS
 from builders.planted import TOKEN
 
 HEAD = """
-import logging, sys, pytest
+import logging, subprocess, sys, pytest
+def said_by(program, **named):
+    program = [*program, "print('name ' + 'ZZ' + 'PHI')"]
+    return subprocess.run(program, capture_output=True, check=True, **named)
 @pytest.fixture
 def early(): print("TOKEN")
 @pytest.fixture
@@ -29,6 +32,8 @@ SHOWING = {
     "in_a_fixture": "def test(early): pass",
     "after_the_test": "def test(late): pass",
     "taken": "def test(capsys): print('TOKEN'); assert capsys.readouterr().out",
+    "said_by_a_program": "def test(): said_by([sys.executable, '-c'], text=True)",
+    "said_by_a_program_in_bytes": "def test(): said_by([sys.executable, '-c'])",
     "in_a_text": "def test(tmp_path): (tmp_path / 'run.json').write_text('PATIENT-1')",
     "in_a_file_name": "def test(tmp_path): (tmp_path / 'run.json').touch(); (tmp_path / 'TOKEN.png').touch()",
 }
@@ -37,6 +42,7 @@ QUIET = {
     "in_a_DICOM_result": "def test(tmp_path):\n"
     "    (tmp_path / 'run.json').touch(); (tmp_path / 'sr.dcm').write_text('TOKEN')",
     "in_an_input": "def test(tmp_path): (tmp_path / 'TOKEN.dcm').write_text('TOKEN')",
+    "said_by_a_validator": "def test(): said_by(['env', sys.executable, '-c'])",
     "on_purpose": "@pytest.mark.shows_patients('why')\ndef test(): print('TOKEN')",
 }
 
@@ -56,11 +62,13 @@ def outcomes(folder: Path, sources: dict[str, str]) -> dict[str, str]:
     return {name: outcome for outcome, name in sorted(found, reverse=True)}
 
 
+@pytest.mark.shows_patients("the report of the tests within")
 def test_tests_that_show_a_patient_fail(tmp_path: Path) -> None:
     found = outcomes(tmp_path, SHOWING)
     assert {name for name, outcome in found.items() if outcome == "PASSED"} == set()
 
 
+@pytest.mark.shows_patients("the report of the tests within")
 def test_tests_that_show_none_pass(tmp_path: Path) -> None:
     assert set(outcomes(tmp_path, QUIET).values()) == {"PASSED"}
 

@@ -2,14 +2,15 @@
 
 Hooks of pytest, taken over by the suite's ``conftest.py``. What a test printed and logged is searched for the
 names and numbers that the builders give their patients, before any filter of the product has changed a log
-record; so is what it took from ``capsys`` or ``capfd``, and every file, by name and content, of an output
-folder below its ``tmp_path``. A test that shows patients on purpose says so:
-``@pytest.mark.shows_patients("why")``.
+record; so is what it took from ``capsys`` or ``capfd``, what Python programs that it started said to it, and
+every file, by name and content, of an output folder below its ``tmp_path``. A test that shows patients on
+purpose says so: ``@pytest.mark.shows_patients("why")``.
 """
 
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,7 @@ def named_in_outputs(folder: Path) -> Iterator[str]:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Listen to what tests take from the capture fixtures, for pytest keeps none of it."""
+    """Listen to what tests take from the capture fixtures and from programs, for pytest keeps none of it."""
     config.addinivalue_line("markers", "shows_patients(why): prints or writes texts of patients on purpose")
     take = pytest.CaptureFixture.readouterr
 
@@ -62,6 +63,23 @@ def pytest_configure(config: pytest.Config) -> None:
         return taken
 
     pytest.CaptureFixture.readouterr = listened  # type: ignore[method-assign]
+    communicate = subprocess.Popen.communicate
+
+    def overheard(program: subprocess.Popen[Any], *arguments: Any, **named: Any) -> Any:
+        said = communicate(program, *arguments, **named)
+        # Validators and viewers show patients, which is what tests start them for.
+        if _is_python(program.args):
+            _taken.extend(
+                part if isinstance(part, str) else part.decode(errors="replace") for part in said if part
+            )
+        return said
+
+    subprocess.Popen.communicate = overheard  # type: ignore[method-assign]
+
+
+def _is_python(command: Any) -> bool:
+    first = command if isinstance(command, (str, os.PathLike)) else command[0]
+    return Path(first).name.startswith(("python", "covid-ct-mask-net"))
 
 
 def pytest_runtest_setup() -> None:
@@ -77,7 +95,7 @@ def pytest_runtest_makereport(
     if not report.passed or item.get_closest_marker("shows_patients") is not None:
         return report
     told = [("what was printed or logged", content) for _, content in report.sections]
-    told += [("what was taken from the capture", content) for content in _taken]
+    told += [("what was taken from the capture or a program", content) for content in _taken]
     shown = [f"{where}: {found}" for where, content in told if (found := found_in(content)) is not None]
     _taken.clear()
     folder = getattr(item, "funcargs", {}).get("tmp_path")
