@@ -58,7 +58,7 @@ def _dome(shape: tuple[int, ...], grid: Grid, rng: np.random.Generator) -> Volum
     top = rng.uniform(0.0, depth) * dz
     height = rng.uniform(25.0, 70.0)
     centre = [side * (0.5 + rng.uniform(-0.15, 0.15)) for side in (rows * dy, columns * dx)]
-    radii = [side * rng.uniform(0.2, 0.5) for side in (rows * dy, columns * dx)]
+    radii = [side * rng.uniform(0.15, 0.5) for side in (rows * dy, columns * dx)]
     turn = rng.uniform(-0.5, 0.5)
     y = np.arange(rows)[:, None] * dy - centre[0]
     x = np.arange(columns)[None, :] * dx - centre[1]

@@ -29,6 +29,9 @@ from covid_ct_mask_net.training.targets import detection_target
 _ABOUT_A_LESION = 0.8
 # Great vessels and chambers of the heart are about as large.
 _ENHANCED_MM = 12.0
+_BLOOD_HU = (120.0, 420.0)
+_GREAT_VESSEL_MM = (5.0, 20.0)
+_MIDDLE_MM = 60.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,8 +94,7 @@ class SupplySettings:
     haze_share, haze
         Of draws in which all of the lungs are denser (expiration), and the largest share of air lost so.
     contrast_share, contrast
-        Of slices in which soft tissue is brightened unevenly, as contrast medium does, and the largest factor
-        on its HU.
+        Of slices with contrast medium: bright vessels, and soft tissue brightened unevenly by up to a factor.
     dome_share
         Of draws in which domes of the diaphragm rise into the slices.
     turn, stretch
@@ -119,9 +121,9 @@ class SupplySettings:
     gamma: float = 0.35
     haze_share: float = 0.4
     haze: float = 0.14
-    contrast_share: float = 0.4
+    contrast_share: float = 0.5
     contrast: float = 6.0
-    dome_share: float = 0.2
+    dome_share: float = 0.3
     turn: float = 0.15
     stretch: float = 0.15
     picture_share: float = 0.5
@@ -289,7 +291,7 @@ def changed_slice(
     """
     rows, columns = _box(lungs, grid, settings, rng)
     if settings.contrast_share and rng.random() < settings.contrast_share:
-        plane = _enhanced(plane, settings.contrast, grid, rng)
+        plane = _enhanced(plane, labels, lungs, settings.contrast, grid, rng)
     pixel = float(np.exp(rng.uniform(*np.log(settings.pixel_mm))))
     image, mask = _resampled(plane, labels, (rows, columns), pixel / grid.spacing[1], settings, rng)
     if rng.random() < 0.5:
@@ -305,13 +307,39 @@ def changed_slice(
     return shown.clip(0, 1).astype(np.float32), mask
 
 
-def _enhanced(plane: Volume, most: float, grid: Grid, rng: np.random.Generator) -> Volume:
-    """Return a slice whose soft tissue is up to ``most`` times as dense, unevenly."""
-    reach = _ENHANCED_MM / grid.spacing[1]
-    field = ndimage.gaussian_filter(rng.normal(size=plane.shape), reach)
+def _enhanced(
+    plane: Volume, labels: Labels, lungs: Labels, most: float, grid: Grid, rng: np.random.Generator
+) -> Volume:
+    """Return a slice with contrast medium: soft tissue up to ``most`` times as dense, and vessels.
+
+    Great vessels are round, lie in the middle near the lungs, and bulge into them as the aorta does.
+    """
+    pixel = grid.spacing[1]
+    field = ndimage.gaussian_filter(rng.normal(size=plane.shape), _ENHANCED_MM / pixel)
     field = (field - field.min()) / max(float(np.ptp(field)), 1e-12)
-    enhanced: Volume = np.where(plane > 0, plane * (1 + (most - 1) * field), plane).astype(plane.dtype)
-    return enhanced
+    enhanced = np.where(plane > 0, plane * (1 + rng.uniform(0, most - 1) * field), plane)
+    blood = rng.uniform(*_BLOOD_HU)
+    inside = (lungs > 0) & (labels == 0)
+    enhanced[inside] += blood * ((plane[inside] + 300) / 300).clip(0, 1)
+    for row, column in _beside_lungs(lungs, pixel, int(rng.integers(0, 4)), rng):
+        radii = rng.uniform(*_GREAT_VESSEL_MM) / pixel * np.array([1.0, rng.uniform(0.7, 1.4)])
+        y, x = np.ogrid[: plane.shape[0], : plane.shape[1]]
+        edge = (1 - np.hypot((y - row) / radii[0], (x - column) / radii[1])) * radii.min()
+        share = np.where(labels == 0, (edge + 0.5).clip(0, 1), 0)
+        enhanced += share * (blood * rng.uniform(0.8, 1.0) - enhanced)
+    return enhanced.astype(plane.dtype)
+
+
+def _beside_lungs(lungs: Labels, pixel: float, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Return rows and columns (count, 2) in the middle of the body, a little way from lung."""
+    if not (lungs > 0).any():
+        return np.zeros((0, 2), dtype=np.int64)
+    columns = np.flatnonzero((lungs > 0).any(axis=0))
+    middle = (columns[0] + columns[-1]) / 2
+    away = ndimage.distance_transform_edt(lungs == 0) * pixel
+    places = np.argwhere((away > 3) & (away < 25))
+    places = places[np.abs(places[:, 1] - middle) * pixel < _MIDDLE_MM]
+    return places[rng.integers(len(places), size=count)] if len(places) else places
 
 
 def _hazy(hu: Volume, lungs: Labels, share: float) -> Volume:

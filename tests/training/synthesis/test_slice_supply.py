@@ -13,6 +13,7 @@ from covid_ct_mask_net.training.synthesis.phantom import Chest
 from covid_ct_mask_net.training.synthesis.slice_supply import (
     Ground,
     SupplySettings,
+    _enhanced,
     changed_slice,
     draw_slices,
     plant_slab,
@@ -107,6 +108,27 @@ def test_domes_rise_into_a_slab_and_carry_no_lesions(ground: Ground) -> None:
     lying = plant_slab(ground, lesions, 8, np.random.default_rng(5), domes=True)
     assert lying.labels.any()
     assert not lying.labels[lying.lungs == 0].any()
+
+
+def test_contrast_makes_great_vessels_round_and_leaves_lesions(ground: Ground) -> None:
+    lesions = draw_lesions(SliceClass.COMMON_PNEUMONIA, ground.map, np.random.default_rng(6), 0.9)
+    slab = plant_slab(ground, lesions, 8, np.random.default_rng(5))
+    middle = int(np.argmax(np.count_nonzero(slab.labels, axis=(1, 2))))
+    labels, lungs = slab.labels[middle], slab.lungs[middle]
+    plane = np.where(labels > 0, 0.0, np.where(lungs > 0, -800.0, 40.0)).astype(np.float32)
+    gained = np.zeros(plane.shape, dtype=int)
+    for seed in range(12):
+        shown = _enhanced(plane, labels, lungs, 1.0, slab.grid, np.random.default_rng(seed))
+        assert shown.dtype == plane.dtype
+        assert (shown[labels > 0] == 0).all()
+        gained += shown > 95
+    assert labels.any()
+    bright = np.argwhere(gained > 0)
+    assert len(bright)
+    columns = np.flatnonzero((lungs > 0).any(axis=0))
+    # Vessels have their middle within 60 mm of that of the body, and a radius of at most 28 mm.
+    reach = np.abs(bright[:, 1] - columns[[0, -1]].mean()) * slab.grid.spacing[1]
+    assert reach.max() < 60 + 28 + slab.grid.spacing[1]
 
 
 def test_contrast_brightens_soft_tissue_unevenly_and_leaves_lungs(ground: Ground) -> None:
