@@ -23,7 +23,7 @@ from covid_ct_mask_net.engines.base import Engine, EngineName, Precision
 from covid_ct_mask_net.engines.cache import GraphCache
 from covid_ct_mask_net.engines.calibration import quantise_trunk
 from covid_ct_mask_net.engines.post import BoxRules, Floats, SliceRegions, detections, rank_rows
-from covid_ct_mask_net.engines.programs import BoxHead, Compiler, MaskBranch, Trunk, Worker, with_box_head
+from covid_ct_mask_net.engines.programs import BoxHead, Compiler, MaskBranch, Trunk, Worker
 from covid_ct_mask_net.errors import NotAssessableError
 from covid_ct_mask_net.finite import all_finite
 from covid_ct_mask_net.networks.classifier import CovidCTMaskNet
@@ -172,19 +172,20 @@ class CompiledEngine(Engine):
             self._threads = ThreadPoolExecutor(workers, thread_name_prefix="slices")
 
     def _slice_rows(self, programs: _Programs, worker: Worker, image: Tensor, scale: float) -> Tensor:
-        regions = programs.trunk(worker, _resized(image, scale), programs.box_head)
+        (regions,) = programs.trunk(worker, _resized(image, scale), programs.box_head)
         return torch.from_numpy(rank_rows(regions, BoxRules.of(self.classifier)))
 
     def _slice(self, programs: _Programs, worker: Worker, image: Tensor, scale: float) -> SliceOutput:
         resized = _resized(image, scale)
-        regions = programs.trunk(worker, resized, programs.box_head)
-        rows = rank_rows(regions, BoxRules.of(self.classifier))
+        apart, other = programs.detector_trunk, programs.detector_box_head
+        heads = [programs.box_head] if other is None or apart is not None else [programs.box_head, other]
+        seen = programs.trunk(worker, resized, *heads)
+        rows = rank_rows(seen[0], BoxRules.of(self.classifier))
         (logits,) = worker.run(programs.s, rows.reshape(1, -1))
         logits = logits[0].copy()
-        if programs.detector_trunk is not None and programs.detector_box_head is not None:
-            regions = programs.detector_trunk(worker, resized, programs.detector_box_head)
-        elif programs.detector_box_head is not None:
-            regions = with_box_head(worker, regions, programs.detector_box_head)
+        regions = seen[-1]
+        if apart is not None and other is not None:
+            (regions,) = apart(worker, resized, other)
         boxes, scores, labels = detections(regions, BoxRules.of(self.detector), self.min_score)
         masks = programs.masks(worker, regions, boxes, labels)
         return SliceOutput(

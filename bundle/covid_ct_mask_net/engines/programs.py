@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,9 +21,10 @@ from covid_ct_mask_net.networks.settings import DetectorSettings
 Floats = NDArray[np.float32]
 Quantise = Callable[[ov.Model, ov.Core], ov.Model]
 
-# Regions that go through the box head together: pooled, they stay in the cache of the processor.
-BOX_BATCH = 128
-MASK_BATCH = 4
+# At most so many regions go through the box head together: pooled, they stay in the cache of the processor.
+BOX_BATCH = 100
+# A batch is computed whole, and most slices have no lesion, one or two.
+MASK_BATCH = 1
 MULTIPLE = 32
 _HINTS = {Precision.FLOAT32: "f32", Precision.BFLOAT16: "bf16"}
 
@@ -112,35 +113,49 @@ class Worker:
 
 @dataclass(frozen=True, eq=False)
 class BoxHead:
-    """The compiled box head of a network."""
+    """The compiled box head of a network, for batches of some regions."""
 
     program: ov.CompiledModel
     side: int
+    batch: int
 
     @classmethod
     def of(cls, network: FasterRCNN, compiler: Compiler) -> BoxHead:
-        """Compile the box head of a network."""
+        """Compile the box head of a network, for batches that its proposals fill."""
+        proposals = int(network.rpn.post_nms_top_n())
+        batch = -(-proposals // -(-proposals // BOX_BATCH))
         return cls(
-            compiler.compile(graph.box_graph(network, BOX_BATCH), compiler.rest),
+            compiler.compile(graph.box_graph(network, batch), compiler.rest),
             int(network.roi_heads.box_roi_pool.output_size[0]),
+            batch,
         )
 
-    def __call__(
-        self, worker: Worker, features: tuple[Floats, ...], scales: tuple[float, ...], boxes: Floats
-    ) -> tuple[Floats, Floats]:
-        """Return class logits (P, C) and box deltas (P, 4 C) of boxes (P, 4)."""
-        logits, deltas = [], []
-        pooled = worker.buffer(BOX_BATCH, self.side**2, features[0].shape[2])
-        for start in range(0, len(boxes), BOX_BATCH):
-            part = boxes[start : start + BOX_BATCH]
-            pool_regions(features, scales, part, pooled, self.side)
-            scores, moves = worker.run(self.program, pooled.reshape(BOX_BATCH, -1))
+
+def box_outputs(
+    worker: Worker,
+    features: tuple[Floats, ...],
+    scales: tuple[float, ...],
+    boxes: Floats,
+    heads: Sequence[BoxHead],
+) -> list[tuple[Floats, Floats]]:
+    """Return for each box head class logits (P, C) and box deltas (P, 4 C) of boxes (P, 4), pooled once.
+
+    The heads are of networks with the same proposals and bins.
+    """
+    batch, side = heads[0].batch, heads[0].side
+    found: list[tuple[list[Floats], list[Floats]]] = [([], []) for _ in heads]
+    pooled = worker.buffer(batch, side**2, features[0].shape[2])
+    for start in range(0, len(boxes), batch):
+        part = boxes[start : start + batch]
+        pool_regions(features, scales, part, pooled, side)
+        for head, (logits, deltas) in zip(heads, found, strict=True):
+            scores, moves = worker.run(head.program, pooled.reshape(batch, -1))
             logits.append(scores[: len(part)].copy())
             deltas.append(moves[: len(part)].copy())
-        if not logits:
-            classes = self.program.output(0).shape[1]
-            return np.zeros((0, classes), np.float32), np.zeros((0, 4 * classes), np.float32)
-        return np.concatenate(logits), np.concatenate(deltas)
+    if not len(boxes):
+        classes = [int(head.program.output(0).shape[1]) for head in heads]
+        return [(np.zeros((0, c), np.float32), np.zeros((0, 4 * c), np.float32)) for c in classes]
+    return [(np.concatenate(logits), np.concatenate(deltas)) for logits, deltas in found]
 
 
 class Trunk:
@@ -168,8 +183,8 @@ class Trunk:
             model.reshape([1, graph.STEM_CHANNELS, *padded])
             self._programs[padded] = self._compiler.compile(model, self._compiler.precision)
 
-    def __call__(self, worker: Worker, image: Floats, box_head: BoxHead) -> SliceRegions:
-        """Return the regions of a resized slice (h, w) in [0, 1]."""
+    def __call__(self, worker: Worker, image: Floats, *heads: BoxHead) -> list[SliceRegions]:
+        """Return the regions of a resized slice (h, w) in [0, 1], as each of the box heads sees them."""
         size = (int(image.shape[0]), int(image.shape[1]))
         padded = _padded(size)
         inputs = worker.buffer(1, graph.STEM_CHANNELS, *padded)
@@ -181,13 +196,10 @@ class Trunk:
         features = tuple(outputs[:levels])
         proposals = propose(outputs[levels : 2 * levels], outputs[2 * levels :], self._rules, padded, size)
         scales = tuple(2.0 ** round(float(np.log2(f.shape[0] / size[0]))) for f in features)
-        return with_box_head(worker, SliceRegions(features, scales, proposals, _NONE, _NONE, size), box_head)
-
-
-def with_box_head(worker: Worker, regions: SliceRegions, box_head: BoxHead) -> SliceRegions:
-    """Return regions with the outputs of a box head for their proposals."""
-    logits, deltas = box_head(worker, regions.features, regions.scales, regions.proposals)
-    return SliceRegions(regions.features, regions.scales, regions.proposals, logits, deltas, regions.size)
+        return [
+            SliceRegions(features, scales, proposals, logits, moves, size)
+            for logits, moves in box_outputs(worker, features, scales, proposals, heads)
+        ]
 
 
 class MaskBranch:
@@ -219,9 +231,6 @@ class MaskBranch:
             chosen = labels[start : start + MASK_BATCH]
             masks[start : start + MASK_BATCH, 0] = probabilities[np.arange(len(chosen)), chosen]
         return masks
-
-
-_NONE: Floats = np.zeros((0, 0), dtype=np.float32)
 
 
 def _padded(shape: tuple[int, int]) -> tuple[int, int]:
