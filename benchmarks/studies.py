@@ -3,8 +3,12 @@
     covid-ct-mask-net synthesize cohort --patients 3 --step 1.1 --format dicom
     python benchmarks/studies.py cohort/dicom/0002 --slices 50 300 --runs exact fast-adaptive
     python benchmarks/studies.py cohort/dicom/0002 --slices 300 --copies 1 5 --runs adaptive
+    python benchmarks/studies.py cohort/dicom/0002 --network shipped --copies 2 --runs adaptive
 
-The study is sliced anew to the numbers of slices that are asked for. Weights are random, but for two biases:
+The study is sliced anew to the numbers of slices asked for. With several copies in one run the stages
+of the first and of the last are shown: the start is paid once, so the last is what each further one takes.
+
+``shipped`` is the bundle as it is. The weights of the other networks are random, but for two biases:
 no region is sure enough to be outlined, and S says COVID-19 of each slice: adaptive reading ends after its
 first pass, as it does in a chest full of disease. ``--unsure`` leaves S as it is: adaptive reading then reads
 everything.
@@ -14,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import resource
 import shutil
 import subprocess
 import sys
@@ -58,7 +63,9 @@ RUNS = {
 
 
 def make_bundle(folder: Path, network: str, run: str, *, sure: bool) -> Path:
-    """Write the bundle with random weights and the settings of a run."""
+    """Write the bundle with the weights of a network and the settings of a run."""
+    if network == "shipped":
+        return _write(folder, RUNS[run], BUNDLE / "models" / "model.pt")
     light = network == "light"
     settings = light_detector_settings() if light else DetectorSettings()
     head = light_classifier_settings() if light else ClassifierSettings()
@@ -72,16 +79,25 @@ def make_bundle(folder: Path, network: str, run: str, *, sure: bool) -> Path:
         if sure:
             model.classifier.s.fc3.weight.mul_(0.001)
             model.classifier.s.fc3.bias.copy_(torch.tensor([0.0, 0.0, 30.0]))
+    with tempfile.TemporaryDirectory() as name:
+        weights = Path(name) / "model.pt"
+        card = ModelCard(name="benchmark", version="0", trained_on="nothing", notice="random weights")
+        save_checkpoint(weights, card, model.detector, model.classifier)
+        return _write(folder, RUNS[run], weights, detector_settings=settings, classifier_settings=head)
+
+
+def _write(
+    folder: Path, entries: dict[str, str], weights: Path, **networks: DetectorSettings | ClassifierSettings
+) -> Path:
+    """Write the bundle with entries of its configuration, weights, and settings of the networks."""
     shutil.copytree(BUNDLE / "configs", folder / "configs")
     (folder / "models").mkdir()
-    weights = folder / "models" / "model.pt"
-    card = ModelCard(name="benchmark", version="0", trained_on="nothing", notice="random weights")
-    save_checkpoint(weights, card, model.detector, model.classifier)
+    shutil.copy(weights, folder / "models" / "model.pt")
     (folder / "models" / MANIFEST_NAME).write_text(f"{file_sha256(weights)}  model.pt\n")
     path = folder / "configs" / "inference.yaml"
     config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    config |= {"weights": "models/model.pt", **RUNS[run]}
-    for entry, values in (("detector_settings", settings), ("classifier_settings", head)):
+    config |= {"weights": "models/model.pt", **entries}
+    for entry, values in networks.items():
         config[entry] = {"_target_": config[entry]["_target_"], **values.to_dict()}
     path.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
     return folder
@@ -107,15 +123,16 @@ def slice_anew(source: Path, folder: Path, count: int, copies: int) -> None:
             image.save_as(folder / str(copy) / f"{index:04d}.dcm")
 
 
-def triage(bundle: Path, study: Path, output: Path) -> tuple[float, dict, dict]:
-    """Return seconds of the process, its record and one result."""
+def triage(bundle: Path, study: Path, output: Path) -> tuple[float, float, dict, dict]:
+    """Return seconds of the clock and of the processor of the process, its record and one result."""
     command = [sys.executable, "-m", "covid_ct_mask_net", "triage", str(study), "-o", str(output)]
     shutil.rmtree(output, ignore_errors=True)
-    start = time.perf_counter()
+    start, used = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run([*command, "--bundle", str(bundle), "--quiet"], check=True)  # noqa: S603
-    seconds = time.perf_counter() - start
+    seconds, now = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+    processor = now.ru_utime + now.ru_stime - used.ru_utime - used.ru_stime
     result = next(output.glob("*/result.json"))
-    return seconds, json.loads((output / "run.json").read_text()), json.loads(result.read_text())
+    return seconds, processor, json.loads((output / "run.json").read_text()), json.loads(result.read_text())
 
 
 def main() -> None:
@@ -123,14 +140,14 @@ def main() -> None:
     parser.add_argument(
         "study", type=Path, help="folder with one chest CT series of single-frame DICOM files"
     )
-    parser.add_argument("--network", choices=["light", "resnet50"], default="light")
+    parser.add_argument("--network", choices=["shipped", "light", "resnet50"], default="light")
     parser.add_argument("--slices", type=int, nargs="+", default=[300])
     parser.add_argument("--copies", type=int, nargs="+", default=[1], help="studies in one run")
     parser.add_argument("--runs", nargs="+", choices=list(RUNS), default=["exact", "adaptive"])
     parser.add_argument("--repeats", type=int, default=1, help="runs of each")
     parser.add_argument("--unsure", action="store_true")
     arguments = parser.parse_args()
-    print("run                  slices studies  read  seconds  peak MB  stages of the last study")
+    print("run                  slices studies  read  seconds    CPU s  peak MB  stages")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         bundles = {
@@ -151,14 +168,27 @@ def main() -> None:
                         show(run, count, copies, *triage(bundle, study, folder / "out"))
 
 
-def show(run: str, count: int, copies: int, seconds: float, record: dict, result: dict) -> None:
-    """Print one row."""
-    times = list(record["seconds"]["studies"].values())[-1]
-    each = " ".join(f"{stage} {times[stage]:.1f}" for stage in times)
+def show(
+    run: str, count: int, copies: int, seconds: float, processor: float, record: dict, result: dict
+) -> None:
+    """Print one row, and one for the last of several studies."""
+    studies = list(record["seconds"]["studies"].values())
     read = 0 if result["sampling"] is None else result["sampling"]["read_slices"]
     peak = record["peak_memory_mb"]
-    sys.stdout.write(f"{run:20} {count:6} {copies:7} {read:5} {seconds:8.1f} {peak:8}  {each}\n")
+    sys.stdout.write(
+        f"{run:20} {count:6} {copies:7} {read:5} {seconds:8.1f} {processor:8.1f} {peak:8}  "
+        f"{_each(studies[0])}\n"
+    )
+    if copies > 1:
+        last = sum(studies[-1].values())
+        sys.stdout.write(
+            f"{'  the last of them':20} {count:6} {1:7} {'':5} {last:8.1f} {'':17}  {_each(studies[-1])}\n"
+        )
     sys.stdout.flush()
+
+
+def _each(stages: dict[str, float]) -> str:
+    return " ".join(f"{stage} {seconds:.1f}" for stage, seconds in stages.items())
 
 
 if __name__ == "__main__":
