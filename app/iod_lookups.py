@@ -27,6 +27,13 @@ _looked_up = _standard_utils.is_attribute_in_iod
 _copy_patient_and_study = SOPClass.copy_patient_and_study_information
 
 
+def load_tables() -> None:
+    """Read the tables ahead of the first report, which otherwise waits half a second for them."""
+    _standard_utils.get_sop_class_iod_map()
+    _standard_utils.get_iod_module_map()
+    _standard_utils.get_module_attribute_map()
+
+
 @functools.cache
 def _remembered(attribute: str, sop_class_uid: str, excluded: tuple[str, ...]) -> bool:
     return _looked_up(attribute, sop_class_uid, excluded or None)

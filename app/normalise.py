@@ -180,13 +180,12 @@ def _patient_and_study(headers: Sequence[Dataset]) -> tuple[Dataset, tuple[Reaso
     shared.SpecificCharacterSet = UNICODE
     invalid = []
     for keyword in (*_TYPE_2, *_TYPE_3):
-        found = [_value(header, keyword) for header in headers]
-        valid = [value for value in found if not isinstance(value, _Invalid) and value not in (None, "", [])]
-        if valid:
-            setattr(shared, keyword, valid[0])
+        found, damaged = _first_valid(headers, keyword)
+        if found is not None:
+            setattr(shared, keyword, found)
         elif keyword in _TYPE_2:
             setattr(shared, keyword, "")
-        if not valid and any(isinstance(value, _Invalid) for value in found):
+        if damaged:
             invalid.append(keyword)
     _copy_deidentification(headers, shared)
     if not invalid:
@@ -196,6 +195,18 @@ def _patient_and_study(headers: Sequence[Dataset]) -> tuple[Dataset, tuple[Reaso
         "set that is not declared; the results leave it empty. Identify the study by its other attributes."
     )
     return shared, (Reason("ATTRIBUTE_INVALID", sentence),)
+
+
+def _first_valid(headers: Sequence[Dataset], keyword: str) -> tuple[object, bool]:
+    """Return the first valid value; if there is none, None and whether one was there that is not valid."""
+    damaged = False
+    for header in headers:
+        value = _value(header, keyword)
+        if isinstance(value, _Invalid):
+            damaged = True
+        elif value not in (None, "", []):
+            return value, False
+    return None, damaged
 
 
 def _copy_deidentification(headers: Sequence[Dataset], shared: Dataset) -> None:
@@ -241,12 +252,12 @@ def _value(header: Dataset, keyword: str) -> object:
         value = header.get(keyword)
         if value is None or value == "":
             return None
-        return _checked(value, keyword, _readable_text(header))
+        return _checked(value, keyword, header)
     except DAMAGE:
         return _Invalid()
 
 
-def _checked(value: object, keyword: str, readable: Callable[[str], bool]) -> object:
+def _checked(value: object, keyword: str, header: Dataset) -> object:
     vr = dictionary_VR(keyword)
     values = list(value) if isinstance(value, MultiValue | list) else [value]
     if vr not in _TEXT:
@@ -258,6 +269,7 @@ def _checked(value: object, keyword: str, readable: Callable[[str], bool]) -> ob
     plain = [str(item) for item in values]
     for item in plain:
         validate_value(str(vr), item, RAISE)
+    readable = _readable_text(header)
     several = keyword == "DeidentificationMethod"
     unreadable = any(not readable(item) for item in plain)
     if unreadable or (len(plain) > 1 and not several) or (keyword == "PatientSex" and plain[0] not in _SEXES):

@@ -12,6 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from covid_ct_mask_net.app.chain import StudyChain
 from covid_ct_mask_net.app.headers import quiet_pydicom, quieted
+from covid_ct_mask_net.app.iod_lookups import load_tables
 from covid_ct_mask_net.app.study_job import StudyJob
 from covid_ct_mask_net.results import StudyResult
 
@@ -33,6 +34,8 @@ def in_turn(chain: StudyChain, jobs: Iterable[StudyJob]) -> Generator[StudyJob]:
     """
     # Around both threads: each silences the libraries for itself too, and must not end that of the other.
     with quiet_pydicom(), quieted("highdicom"), ThreadPoolExecutor(1, thread_name_prefix="reports") as pool:
+        # The first study is being read meanwhile.
+        pool.submit(load_tables)
         written: tuple[StudyJob, Future[StudyResult]] | None = None
         for job in jobs:
             for name, stage in chain.stages:

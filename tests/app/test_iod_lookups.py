@@ -8,7 +8,7 @@ from highdicom import SOPClass, _standard_utils
 from pydicom.dataset import Dataset
 from pydicom.uid import Comprehensive3DSRStorage, CTImageStorage, EnhancedCTImageStorage
 
-from covid_ct_mask_net.app.iod_lookups import remembered_lookups
+from covid_ct_mask_net.app.iod_lookups import load_tables, remembered_lookups
 
 SOP_CLASSES = (CTImageStorage, EnhancedCTImageStorage, Comprehensive3DSRStorage)
 
@@ -28,6 +28,21 @@ def _answers() -> list[tuple[bool, bool, bool]]:
         )
         for sop_class in SOP_CLASSES
     ]
+
+
+def test_tables_are_read_ahead_and_once() -> None:
+    tables = (
+        _standard_utils.get_sop_class_iod_map,
+        _standard_utils.get_iod_module_map,
+        _standard_utils.get_module_attribute_map,
+    )
+    for table in tables:
+        table.cache_clear()
+    load_tables()
+    read = [table.cache_info().misses for table in tables]
+    assert read == [1, 1, 1]
+    _answers()
+    assert [table.cache_info().misses for table in tables] == read
 
 
 def test_answers_are_those_of_the_tables() -> None:
