@@ -11,6 +11,7 @@ from monai.utils.enums import CommonKeys
 from torch import Tensor, nn
 from torch.nn import functional
 
+from covid_ct_mask_net.labels import SliceClass
 from covid_ct_mask_net.networks.classifier import CovidCTMaskNet
 from covid_ct_mask_net.training.datasets.records import IMAGE, SLICE_CLASS
 from covid_ct_mask_net.training.lung_crop import WHOLE_SHAPE
@@ -28,6 +29,23 @@ class ImageLoss(nn.Module):
         """Return the loss of logits (B, classes) and class ids (B,)."""
         one_hot = functional.one_hot(classes, logits.shape[-1]).to(logits.dtype)
         return functional.binary_cross_entropy_with_logits(logits, one_hot)
+
+
+def class_weights(records: Sequence[Mapping[str, Any]], classes: int, *, control: float = 1.0) -> Tensor:
+    """Return weights (classes,) under which all classes of a training set have equal sums.
+
+    Parameters
+    ----------
+    records : sequence of dict
+        With ``slice_class``.
+    classes : int
+    control : float
+        Control, the first class, counts so many times as much.
+    """
+    share = torch.bincount(torch.tensor([int(one[SLICE_CLASS]) for one in records]), minlength=classes)
+    weights = len(records) / (classes * share.clamp(min=1).float())
+    weights[SliceClass.CONTROL] *= control
+    return weights
 
 
 class ClassifierTraining(nn.Module):
@@ -56,13 +74,13 @@ class ClassifierTraining(nn.Module):
 
 
 class ClassificationTrainer(SupervisedTrainer):
-    """MONAI's trainer with Eq. 2; its output keeps the loss and no graph.
+    """MONAI's trainer with Eq. 2, or another loss of logits and class ids; its output keeps no graph.
 
-    Parameters are those of `SupervisedTrainer`, without a loss function.
+    Parameters are those of `SupervisedTrainer`.
     """
 
-    def __init__(self, **arguments: Any) -> None:
-        super().__init__(loss_function=ImageLoss(), decollate=False, **arguments)
+    def __init__(self, *, loss_function: nn.Module | None = None, **arguments: Any) -> None:
+        super().__init__(loss_function=loss_function or ImageLoss(), decollate=False, **arguments)
 
     def _iteration(self, engine: Any, batchdata: Any) -> list[dict[str, Any]]:  # type: ignore[override]
         output = super()._iteration(engine, batchdata)

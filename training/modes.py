@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import Enum, StrEnum
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from torch import nn
 from torch.nn import Parameter
@@ -29,9 +29,10 @@ class DetectorMode(StrEnum):
 
 
 class ClassifierMode(StrEnum):
-    """What is trained of COVID-CT-Mask-Net (paper, Tables 3 and 4)."""
+    """What is trained of COVID-CT-Mask-Net: the paper's modes (Tables 3 and 4), and the box head with S."""
 
     S = "s"
+    S_BOXES = "s_boxes"
     S_BN = "s_bn"
     FULL = "full"
 
@@ -77,18 +78,43 @@ def train_classifier(network: CovidCTMaskNet, mode: ClassifierMode | str) -> lis
     network : CovidCTMaskNet
         Its parameters are marked (``requires_grad``).
     mode : ClassifierMode or str
-        ``s``: the head S. ``s_bn``: S and weight and bias of every batch normalisation layer. The original
-        chose layers by the letters "bn" in their names and so missed the four of the shortcuts
-        (``downsample.1``). ``full``: everything; proposals are not differentiated, so the RPN's head gets no
-        gradient and stays as it is, as in the original.
+        ``s``: the head S. ``s_boxes``: S and the box head, which the paper does not have. ``s_bn``: S and
+        weight and bias of every batch normalisation layer. The original chose layers by the letters "bn" in
+        their names and so missed the four of the shortcuts (``downsample.1``). ``full``: everything;
+        proposals are not differentiated, so the RPN's head gets no gradient and stays as it is, as in the
+        original.
     """
     mode = _mode(ClassifierMode, mode)
     if mode is ClassifierMode.FULL:
         return _choose(network)
     chosen = {id(parameter) for parameter in network.s.parameters()}
+    if mode is ClassifierMode.S_BOXES:
+        heads = network.roi_heads
+        chosen |= {id(p) for part in (heads.box_head, heads.box_predictor) for p in part.parameters()}
     if mode is ClassifierMode.S_BN:
         chosen |= {id(p) for layer in batch_norms(network) for p in layer.parameters(recurse=False)}
     return _choose(network, frozen=[p for p in network.parameters() if id(p) not in chosen])
+
+
+def parameter_groups(
+    network: CovidCTMaskNet, trained: Iterable[Parameter], learning_rate: float, trunk: float
+) -> list[dict[str, Any]]:
+    """Return groups of an optimizer: S at the learning rate, what else is trained at a share of it.
+
+    Parameters
+    ----------
+    network : CovidCTMaskNet
+    trained : iterable of Parameter
+        What `train_classifier` chose.
+    learning_rate : float
+    trunk : float
+        The share.
+    """
+    head = list(network.s.parameters())
+    ours = {id(parameter) for parameter in head}
+    rest = [parameter for parameter in trained if id(parameter) not in ours]
+    groups: list[dict[str, Any]] = [{"params": head, "lr": learning_rate}]
+    return groups + ([{"params": rest, "lr": learning_rate * trunk}] if rest else [])
 
 
 def batch_norms(network: nn.Module) -> list[nn.BatchNorm2d | nn.SyncBatchNorm]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import torch
 from monai.transforms import Compose, Randomizable
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
@@ -31,22 +32,29 @@ from covid_ct_mask_net.training.processes import several_processes
 from covid_ct_mask_net.training.randomness import SeededDataset
 
 ROWS = "rows"
+# Ranked rows (B, N, 5) of slices (1, H, W) and their scales.
+RowSource = Callable[[list[Tensor], list[float]], Tensor]
 _LOGGER = logging.getLogger(__name__)
 
 
 class RowDataset(Dataset):
-    """Rows and classes of slices; with several variants, epochs take turns among them.
+    """Rows and classes of slices; with several variants, epochs take turns among them, or see them all.
 
     Parameters
     ----------
     records : sequence of dict
     rows : (variants, slices, N, 5)
         In the order of the records.
+    together : bool
+        Whether an item has the rows of all variants, (variants, N, 5).
     """
 
-    def __init__(self, records: Sequence[Record], rows: NDArray[np.float32]) -> None:
+    def __init__(
+        self, records: Sequence[Record], rows: NDArray[np.float32], *, together: bool = False
+    ) -> None:
         self.data = list(records)
         self.rows = torch.from_numpy(np.asarray(rows))
+        self.together = together
         self.epoch = 1
 
     def set_epoch(self, epoch: int) -> None:
@@ -59,10 +67,8 @@ class RowDataset(Dataset):
     def __getitem__(self, index: int) -> dict[str, Any]:
         """Return one slice: ``rows`` (N, 5), ``slice_class`` and ``file``."""
         record = self.data[index]
-        variant = (self.epoch - 1) % len(self.rows)
-        return {
-            ROWS: self.rows[variant, index], SLICE_CLASS: record[SLICE_CLASS], FILE: record[FILE],
-        }  # fmt: skip
+        rows = self.rows[:, index] if self.together else self.rows[(self.epoch - 1) % len(self.rows), index]
+        return {ROWS: rows, SLICE_CLASS: record[SLICE_CLASS], FILE: record[FILE]}
 
 
 def slices_or_rows(
@@ -109,6 +115,7 @@ def cached_rows(
     batch_size: int = 8,
     variants: int = 1,
     settings: Any = None,
+    sources: Mapping[str, RowSource] | None = None,
 ) -> RowDataset:
     """Return the rows of slices, from the folder where they are there already.
 
@@ -127,6 +134,9 @@ def cached_rows(
         How many augmented versions of each slice; without augmentation one is enough.
     settings : plain values
         What else rows depend on: precision, augmentation.
+    sources : mapping of str to callable, optional
+        What computes rows in place of the network, by name: each makes a variant of the same slices, and
+        items have all of them. Whatever its rows depend on beside the network is in its name.
 
     Raises
     ------
@@ -135,16 +145,25 @@ def cached_rows(
     OutputError
         If rows cannot be written.
     """
+    together = sources is not None
+    if sources is not None:
+        variants, settings = len(sources), {"sources": list(sources), "settings": settings}
     shape = (variants, len(slices), classifier.settings.regions, ROW_WIDTH)
     if not len(slices):
-        return RowDataset([], np.zeros(shape, dtype=np.float32))
+        return RowDataset([], np.zeros(shape, dtype=np.float32), together=together)
     key = _key(classifier, slices, variants, settings)
     path = Path(folder) / f"rows-{key[:32]}.npy"
     if path.is_file():
         _LOGGER.info("Rows of %d slices are taken from %s.", len(slices), path.name)
     else:
-        _compute(classifier.to(device).eval(), slices, path, shape, batch_size)
-    return RowDataset(slices.data, np.load(path, allow_pickle=False))
+        classifier.to(device).eval()
+        computing = (
+            [(1, source) for source in sources.values()]
+            if sources is not None
+            else [(variant + 1, classifier.rows) for variant in range(variants)]
+        )
+        _compute(classifier, slices, path, shape, batch_size, computing)
+    return RowDataset(slices.data, np.load(path, allow_pickle=False), together=together)
 
 
 @torch.inference_mode()
@@ -154,6 +173,7 @@ def _compute(
     path: Path,
     shape: tuple[int, ...],
     batch_size: int,
+    sources: Sequence[tuple[int, RowSource]],
 ) -> None:
     partial = path.with_name(f".{path.name}.partial")
     try:
@@ -166,7 +186,11 @@ def _compute(
         with tqdm(total=len(flat), initial=len(flat) - len(left), desc="rows", unit="slice") as bar:
             for start in range(0, len(left), batch_size):
                 chosen = left[start : start + batch_size]
-                flat[chosen] = _rows_of(classifier, slices, chosen, device)
+                for variant in np.unique(chosen // len(slices)):
+                    ours = chosen[chosen // len(slices) == variant]
+                    epoch, source = sources[variant]
+                    slices.set_epoch(epoch)
+                    flat[ours] = _rows_of(classifier, slices, ours % len(slices), device, source)
                 rows.flush()
                 bar.update(len(chosen))
         del rows, flat
@@ -178,19 +202,21 @@ def _compute(
 
 
 def _rows_of(
-    classifier: CovidCTMaskNet, slices: SeededDataset, chosen: NDArray[np.int64], device: torch.device
+    classifier: CovidCTMaskNet,
+    slices: SeededDataset,
+    chosen: NDArray[np.int64],
+    device: torch.device,
+    source: RowSource,
 ) -> NDArray[np.float32]:
     images, scales = [], []
-    for number in chosen.tolist():
-        variant, index = divmod(number, len(slices))
-        slices.set_epoch(variant + 1)
+    for index in chosen.tolist():
         item = slices[index]
         images.append(item[IMAGE].to(device))
         scales.append(classifier.transform.scale_of(*item.get(WHOLE_SHAPE, item[IMAGE].shape[-2:])))
-    found = classifier.rows(images, scales).float().cpu().numpy()
-    for number, one in zip(chosen.tolist(), found, strict=True):
+    found = source(images, scales).float().cpu().numpy()
+    for index, one in zip(chosen.tolist(), found, strict=True):
         if not np.isfinite(one).all():
-            name = slices.data[number % len(slices)][FILE]
+            name = slices.data[index][FILE]
             raise NotAssessableError(
                 "MODEL_NON_FINITE", f"The network gave no numbers for {name}; the weights are unusable."
             )

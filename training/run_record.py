@@ -96,7 +96,7 @@ def classifier_run(
     ----------
     classifier : CovidCTMaskNet
     mode : str
-        ``s``, ``s_bn`` or ``full``.
+        ``s``, ``s_boxes``, ``s_bn`` or ``full``.
     training, validation : sequence of dict
     class_names : sequence of str
         Slice classes by id; with two, the run is of kind ``binary``.

@@ -14,7 +14,12 @@ from builders.networks import CARD, random_slices, small_model
 from builders.training import classifier_workflow, train_classifier
 from covid_ct_mask_net.checkpoints import load_model, save_checkpoint
 from covid_ct_mask_net.training.bundle_run import expected_failure
-from covid_ct_mask_net.training.classification import ClassifierTraining, ImageLoss, PrepareClassification
+from covid_ct_mask_net.training.classification import (
+    ClassifierTraining,
+    ImageLoss,
+    PrepareClassification,
+    class_weights,
+)
 from covid_ct_mask_net.training.files import read_rows
 from covid_ct_mask_net.training.lung_crop import WHOLE_SHAPE
 from covid_ct_mask_net.training.runs import read_run
@@ -30,6 +35,13 @@ def test_eq_2_has_the_terms_of_all_classes() -> None:
     assert ImageLoss()(logits, classes).item() == pytest.approx(expected / 6)
     alone = functional.binary_cross_entropy_with_logits(logits[:1], torch.tensor([[1.0, 0.0, 0.0]]))
     assert ImageLoss()(logits[:1], classes[:1]).item() == pytest.approx(alone.item())
+
+
+def test_classes_have_equal_sums_of_weights_but_for_control() -> None:
+    records = [{"slice_class": one} for one in (0, 0, 0, 1, 2, 2)]
+    assert class_weights(records, 3).tolist() == pytest.approx([6 / 9, 2, 1])
+    assert class_weights(records, 3, control=2.0).tolist() == pytest.approx([12 / 9, 2, 1])
+    assert torch.isfinite(class_weights(records[:3], 3)).all()
 
 
 def test_rows_and_slices_of_any_size_give_the_same_logits() -> None:

@@ -13,6 +13,7 @@ from covid_ct_mask_net.training.modes import (
     batch_norms,
     freeze_statistics,
     parameter_counts,
+    parameter_groups,
     train_classifier,
     train_detector,
 )
@@ -46,6 +47,19 @@ def test_classifier_modes_have_the_papers_sizes() -> None:
     assert counted["s"] == {"total": 31_522_845, "trainable": 2_364_419}
     assert counted["s_bn"]["trainable"] == 2_417_539
     assert counted["full"]["trainable"] == 29_105_253 + 2_364_419
+
+
+def test_boxes_and_s_have_rates_of_their_own() -> None:
+    classifier = small_model().classifier
+    assert classifier is not None
+    trained = train_classifier(classifier, "s_boxes")
+    names = {name.rsplit(".", 2)[0] for name, p in classifier.named_parameters() if p.requires_grad}
+    assert names == {"s", "roi_heads.box_head", "roi_heads.box_predictor"}
+    head, boxes = parameter_groups(classifier, trained, 0.5, trunk=0.1)
+    assert (head["lr"], boxes["lr"]) == (0.5, pytest.approx(0.05))
+    assert {id(p) for p in head["params"]} == {id(p) for p in classifier.s.parameters()}
+    assert len(head["params"]) + len(boxes["params"]) == len(trained)
+    assert len(parameter_groups(classifier, train_classifier(classifier, "s"), 0.5, trunk=0.1)) == 1
 
 
 def test_batch_normalisation_of_shortcuts_is_found() -> None:

@@ -137,3 +137,16 @@ def test_slices_are_used_where_the_trunk_changes(
     assert isinstance(rows, RowDataset)
     empty = slices_or_rows([], classifier=classifier, folder=tmp_path, device=CPU, **arguments)  # type: ignore[arg-type]
     assert len(empty) == 0
+
+
+def test_sources_make_variants_that_come_together(
+    classifier: CovidCTMaskNet, slices: SeededDataset, tmp_path: Path
+) -> None:
+    sources = {"plain": classifier.rows, "half": lambda images, scales: classifier.rows(images, scales) / 2}
+    rows = cached_rows(classifier, slices, tmp_path, CPU, batch_size=2, sources=sources)
+    for index in range(3):
+        plain, half = rows[index][ROWS]
+        assert torch.equal(plain, classifier.rows([slices[index]["image"]])[0])
+        assert torch.equal(half, plain / 2)
+    cached_rows(classifier, slices, tmp_path, CPU, sources={"plain": classifier.rows})
+    assert len(_files(tmp_path)) == 2, "other engines have rows of their own"

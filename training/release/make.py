@@ -3,10 +3,10 @@ r"""Re-create the shipped weights from nothing but seeds and two real people who
     python -m covid_ct_mask_net.training.release.make --work DIR --real DIR --bundle bundle
 
 Steps, each left out where its result is there already: phantoms, validation and test scans, detector, scores,
-classifier, packing into ``models``, and the volume rule, which is printed for ``inference.yaml``. The
-detector's training is a run of the bundle's configurations; an interrupted one goes on. Then
-`training.release.report` measures the weights. ``--miniature`` takes a little of everything: minutes instead
-of hours, and weights that find nothing.
+classifier, packing into ``models``, and the volume rule, which is printed for ``inference.yaml``. Trainings
+are runs of the bundle's configurations; an interrupted one goes on. Then `training.release.report` measures
+the weights. ``--miniature`` takes a little of everything: minutes instead of hours, and weights that find
+nothing.
 """
 
 from __future__ import annotations
@@ -20,13 +20,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from covid_ct_mask_net.training.release import classifier, rule, scores
+from covid_ct_mask_net.training.release import class_files, rule, scores
 from covid_ct_mask_net.training.release.chests import PHANTOMS, make_phantoms
 from covid_ct_mask_net.training.release.pack import pack
 from covid_ct_mask_net.training.synthesis.cohort import CohortSettings, Layout, write_cohort
 
 VALIDATION = CohortSettings(24, 808, size=320, shares=(0.0, 1.0, 0.0), layouts=(Layout.NIFTI,))
 TEST = CohortSettings(42, 909, size=320, shares=(0.0, 0.0, 1.0), layouts=(Layout.NIFTI,))
+
+DETECTOR = ("train_segmentation.yaml", "train_segmentation_synthetic.yaml")
+BOXES = ("train_classifier.yaml", "train_classifier_synthetic.yaml")
+HEAD = (*BOXES, "train_mixed_rows.yaml")
+# Of the slices that the classifier learns from.
+SEEDS = {"boxes": 20201108, "head": 20201110}
 
 
 @dataclass(frozen=True)
@@ -39,12 +45,11 @@ class Amounts:
         Chests of the training.
     cohorts
         Scans by name: ``validation`` and ``test``.
-    detector
-        Settings of ``train_segmentation_synthetic.yaml``; ``minutes`` ends the training.
-    draws, row_draws
-        Patients for the box head and S, and for S alone.
-    epochs, row_epochs
-        Of both trainings.
+    detector, boxes, head
+        Settings of ``train_segmentation_synthetic.yaml``, ``train_classifier_synthetic.yaml`` and
+        ``train_mixed_rows.yaml``; ``minutes`` ends the detector's training.
+    box_draws, head_draws
+        Patients drawn for the box head and S, and for S alone.
     """
 
     phantoms: int = PHANTOMS
@@ -52,10 +57,10 @@ class Amounts:
         default_factory=lambda: {"validation": VALIDATION, "test": TEST}
     )
     detector: dict[str, Any] = field(default_factory=lambda: {"minutes": 70.0})
-    draws: int = 270
-    row_draws: int = 2800
-    epochs: int = 5
-    row_epochs: int = 60
+    boxes: dict[str, Any] = field(default_factory=dict)
+    head: dict[str, Any] = field(default_factory=dict)
+    box_draws: int = 270
+    head_draws: int = 2800
 
 
 FULL = Amounts()
@@ -66,10 +71,10 @@ MINIATURE = Amounts(
         "test": replace(TEST, patients=3, step_mm=10.0),
     },
     detector={"epochs": 2, "batches": 5, "batch_size": 2, "room": 24, "slices_a_patient": 1},
-    draws=6,
-    row_draws=6,
-    epochs=1,
-    row_epochs=2,
+    boxes={"epochs": 1},
+    head={"epochs": 2, "batch_size": 8},
+    box_draws=3,
+    head_draws=3,
 )
 
 
@@ -86,44 +91,67 @@ def make(work: Path, real: Path | None, bundle: Path, amounts: Amounts = FULL) -
         Whose configurations train, and whose ``models`` get the weights.
     amounts : Amounts
     """
-    chests, found, both = work / "chests", work / "detector.pt", work / "model.pt"
-    validation = work / "validation"
+    made = _Work(work, real, bundle)
     _say("phantoms")
-    make_phantoms(chests, amounts.phantoms)
+    make_phantoms(made.chests, amounts.phantoms)
     for name, settings in amounts.cohorts.items():
         if not (work / name).exists():
             _say(f"{name} scans")
             write_cohort(work / name, settings)
+    validation, found = work / "validation", work / "detector.pt"
+    detector = made.trained(
+        "detector", DETECTOR, chests=made.chests, real=real, cohort=validation, **amounts.detector
+    )
     if not found.exists():
-        _say("detector")
-        run = work / "detector"
-        _train(bundle, "train_segmentation.yaml", "train_segmentation_synthetic.yaml", output_dir=run,
-               chests=chests, real=real, cohort=validation, **amounts.detector)  # fmt: skip
         _say("scores")
-        scores.main(
-            ["--detector", str(run / "model.pt"), "--cohort", str(validation), "--output", str(found)]
-        )
-    if not both.exists():
-        _say("classifier")
-        lungs = [] if real is None else ["--real", str(real)]
-        classifier.main(
-            [
-                "--detector", str(found), "--chests", str(chests), *lungs, "--output", str(both),
-                "--draws", str(amounts.draws), "--epochs", str(amounts.epochs),
-                "--row-draws", str(amounts.row_draws), "--row-epochs", str(amounts.row_epochs),
-            ]
-        )  # fmt: skip
+        scores.main(["--detector", str(detector), "--cohort", str(validation), "--output", str(found)])
+    slices = made.slices("slices-for-boxes", amounts.box_draws, SEEDS["boxes"])
+    boxes = made.trained("boxes", BOXES, dataset_dir=slices, weights=found, **amounts.boxes)
+    slices = made.slices("slices-for-head", amounts.head_draws, SEEDS["head"])
+    head = made.trained("head", HEAD, dataset_dir=slices, weights=boxes, **amounts.head)
     _say("packing")
-    pack(both, bundle / "models")
+    pack(head, bundle / "models")
     _say("volume rule")
     rule.main(["--bundle", str(bundle), "--cohort", str(validation), "--output", str(work / "rule.json")])
     _say(json.dumps(json.loads((work / "rule.json").read_text(encoding="utf-8")), indent=2))
 
 
-def _train(bundle: Path, *configs: str, output_dir: Path, **settings: Any) -> None:
+@dataclass(frozen=True)
+class _Work:
+    """The folder for everything between, and what is made in it once."""
+
+    folder: Path
+    real: Path | None
+    bundle: Path
+
+    @property
+    def chests(self) -> Path:
+        return self.folder / "chests"
+
+    def trained(self, name: str, configs: Sequence[str], **settings: Any) -> Path:
+        """Return the weights of a run of the bundle, which is begun or goes on unless it is done."""
+        run, done = self.folder / name, self.folder / f"{name}.done"
+        if not done.exists():
+            _say(name)
+            _train(self.bundle, configs, run, **settings)
+            done.touch()
+        return run / "model.pt"
+
+    def slices(self, name: str, draws: int, seed: int) -> Path:
+        """Return a folder of slices with classes, which are drawn unless it is there."""
+        folder = self.folder / name
+        if not folder.exists():
+            _say(name.replace("-", " "))
+            lungs = [] if self.real is None else ["--real", str(self.real)]
+            given = ["--chests", str(self.chests), *lungs, "--output", str(folder)]
+            class_files.main([*given, "--draws", str(draws), "--seed", str(seed)])
+        return folder
+
+
+def _train(bundle: Path, configs: Sequence[str], run: Path, **settings: Any) -> None:
     """Run a training of the bundle in a process of its own, or go on with the one that the folder holds."""
     files = [str(bundle / "configs" / name) for name in configs]
-    settings |= {"output_dir": output_dir, "resume": (output_dir / "state.pt").exists()}
+    settings |= {"output_dir": run, "resume": (run / "state.pt").exists()}
     given = [
         part for name, value in settings.items() if value is not None for part in (f"--{name}", str(value))
     ]

@@ -19,6 +19,7 @@ MODE_NAMES = {
     "full": "full model",
     "heads": "heads only",
     "held_stem": "all but the stem",
+    "s_boxes": "S + box head",
 }
 
 

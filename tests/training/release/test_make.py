@@ -31,15 +31,20 @@ def _replaced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     def process(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
         output = Path(command[command.index("--output_dir") + 1])
-        calls.append(f"{output.name}, resume {command[command.index('--resume') + 1]}")
+        calls.append(f"run {output.name}, resume {command[command.index('--resume') + 1]}")
         output.mkdir(exist_ok=True)
         (output / "state.pt").touch()
         return subprocess.CompletedProcess(command, 3 if calls.count(calls[-1]) > 1 else 0)
 
+    def draw(arguments: list[str]) -> None:
+        folder = Path(arguments[arguments.index("--output") + 1])
+        calls.append(f"{arguments[arguments.index('--draws') + 1]} {folder.name}")
+        folder.mkdir()
+
     monkeypatch.setattr(made, "make_phantoms", lambda _, count: calls.append(f"{count} phantoms"))
     monkeypatch.setattr(made.subprocess, "run", process)
     monkeypatch.setattr(made.scores, "main", writes("scores"))
-    monkeypatch.setattr(made.classifier, "main", writes("classifier"))
+    monkeypatch.setattr(made.class_files, "main", draw)
     monkeypatch.setattr(made.rule, "main", writes("rule"))
     monkeypatch.setattr(made, "write_cohort", write_cohort)
     monkeypatch.setattr(made, "pack", lambda *_: calls.append("pack"))
@@ -53,8 +58,9 @@ def test_steps_come_in_order_and_are_left_out_where_done(
     arguments = ["--work", str(tmp_path), "--bundle", str(tmp_path / "bundle")]
     made.main(arguments)
     assert calls == [
-        "48 phantoms", "24 patients", "42 patients", "detector, resume False", "scores", "classifier", "pack",
-        "rule",
+        "48 phantoms", "24 patients", "42 patients", "run detector, resume False", "scores",
+        "270 slices-for-boxes", "run boxes, resume False", "2800 slices-for-head", "run head, resume False",
+        "pack", "rule",
     ]  # fmt: skip
     calls.clear()
     made.main(arguments)
@@ -68,10 +74,11 @@ def test_an_interrupted_training_goes_on_and_a_failed_one_ends_it(
     calls = _replaced(monkeypatch)
     arguments = ["--work", str(tmp_path), "--bundle", str(tmp_path / "bundle"), "--miniature"]
     made.main(arguments)
-    (tmp_path / "detector.pt").unlink()
+    (tmp_path / "boxes.done").unlink()
     made.main(arguments)
-    assert "detector, resume True" in calls
-    (tmp_path / "detector.pt").unlink()
+    assert "run boxes, resume True" in calls
+    assert calls.count("run detector, resume False") == 1
+    (tmp_path / "boxes.done").unlink()
     with pytest.raises(SystemExit) as end:
         made.main(arguments)
     assert end.value.code == 3
@@ -90,6 +97,7 @@ def test_all_steps_run_in_miniature(tmp_path: Path) -> None:
     model = load_model(bundle / "models" / "model.pt", manifest_required=True)
     assert model.detector is not None
     assert model.classifier is not None
-    rows = read_rows(work / "detector" / "history.csv")
-    assert [row["epoch"] for row in rows] == ["1", "2"]
+    for name, epochs in (("detector", 2), ("boxes", 1), ("head", 2)):
+        rows = read_rows(work / name / "history.csv")
+        assert [row["epoch"] for row in rows] == [str(epoch + 1) for epoch in range(epochs)]
     assert read_json(work / "rule.json")["scans"] == 3

@@ -1,71 +1,88 @@
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import pytest
 import torch
 
+from builders.networks import random_slices, small_model
 from covid_ct_mask_net.engines.select import build_engine
+from covid_ct_mask_net.errors import UntrustedModelError
+from covid_ct_mask_net.networks.classifier import CovidCTMaskNet
 from covid_ct_mask_net.networks.detector import LesionDetector
-from covid_ct_mask_net.networks.settings import light_detector_settings
-from covid_ct_mask_net.training.release.class_slices import Draws, class_slices
-from covid_ct_mask_net.training.release.classifier import initial_classifier
 from covid_ct_mask_net.training.release.mixed_rows import (
-    HeadPlan,
-    MixedRows,
-    _divergence,
-    mixed_rows,
-    train_head,
+    AgreementLoss,
+    MixedRowsTraining,
+    divergence,
+    mixed_sources,
+    rows_of,
 )
-from covid_ct_mask_net.training.synthesis.slice_supply import Ground
 
 
-@pytest.fixture(scope="module")
-def networks() -> tuple[LesionDetector, torch.nn.Module]:
-    torch.manual_seed(0)
-    detector = LesionDetector(light_detector_settings(image_min_size=320, rpn_top_testing=300)).eval()
-    return detector, initial_classifier(detector, 1).eval()
+@pytest.fixture
+def networks() -> tuple[LesionDetector, CovidCTMaskNet]:
+    model = small_model(seed=3)
+    assert model.detector is not None
+    assert model.classifier is not None
+    return model.detector.eval(), model.classifier.eval()
 
 
-def test_rows_are_those_of_the_engines(networks: tuple, ground: Ground) -> None:
-    detector, classifier = networks
-    engine = build_engine(detector, classifier, 1.0, name="exact", cache="none", workers=1)
-    slices = list(class_slices([ground], Draws(2, 2)))
-    found = mixed_rows([engine, engine], slices)
-    assert found.rows.shape == (len(slices), 2, 128, 5)
-    assert found.classes.tolist() == [slice_class for _, slice_class in slices]
-    assert torch.equal(found.rows[:, 0], found.rows[:, 1])
+def test_sources_are_the_engines_of_this_processor(networks: tuple[LesionDetector, CovidCTMaskNet]) -> None:
+    sources = mixed_sources(*networks)
+    assert next(iter(sources)) == "exact"
+    assert "int8" in sources
+    images = random_slices((64, 64), (64, 80))
+    scales = [networks[1].transform.scale_of(*image.shape[-2:]) for image in images]
     with torch.no_grad():
-        reference = classifier.rows([image for image, _ in slices])
-    assert float((found.rows[:, 0] - reference).abs().median()) < 1e-4
+        expected = networks[1].rows(images)
+        found = {name: source(images, scales) for name, source in sources.items()}
+    assert all(rows.shape == expected.shape for rows in found.values())
+    assert float((found["exact"] - expected).abs().median()) < 1e-4
+    assert not torch.equal(found["exact"], found["int8"])
 
 
-def test_rows_of_torch_are_refused(networks: tuple) -> None:
-    engine = build_engine(*networks, 1.0, name="torch")
+def test_a_start_without_a_detector_and_engines_without_rows_are_refused(
+    networks: tuple[LesionDetector, CovidCTMaskNet],
+) -> None:
+    with pytest.raises(UntrustedModelError, match="holds no lesion detector"):
+        mixed_sources(None, networks[1])
     with pytest.raises(TypeError, match="not by torch"):
-        mixed_rows([engine], [(torch.rand(1, 96, 96), 0)])
+        rows_of(build_engine(*networks, 1.0, name="torch"))
 
 
-def test_s_learns_the_class_and_to_agree(networks: tuple, tmp_path: Path) -> None:
-    _, classifier = networks
+def test_s_learns_the_class_and_to_agree(networks: tuple[LesionDetector, CovidCTMaskNet]) -> None:
+    classifier = networks[1]
+    regions = classifier.settings.regions
     random = torch.Generator().manual_seed(3)
     classes = torch.arange(96) % 3
-    rows = torch.randn(96, 1, 128, 5, generator=random) * 0.3 + classes[:, None, None, None] * 0.3
-    rows = rows + 0.05 * torch.randn(96, 2, 128, 5, generator=random)
-    trunk = {name: value.clone() for name, value in classifier.state_dict().items() if name[:2] != "s."}
-    plan = HeadPlan(epochs=8, batch=16, dropout=0.1, agreement=1.0, control=1.0)
-    train_head(classifier, MixedRows(rows, classes), plan, tmp_path / "log.jsonl")
-    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-    assert lines[-1]["accuracy"] > 0.95 > lines[0]["accuracy"]
-    assert lines[-1]["agreement"] > 0.95
-    assert lines[-1]["loss"] < lines[0]["loss"]
-    now = classifier.state_dict()
-    assert all(torch.equal(value, now[name]) for name, value in trunk.items())
-    assert not classifier.s.training
+    rows = torch.randn(96, 1, regions, 5, generator=random) * 0.3 + classes[:, None, None, None] * 0.3
+    rows = rows + 0.05 * torch.randn(96, 2, regions, 5, generator=random)
+    torch.manual_seed(1)
+    network, loss = MixedRowsTraining(classifier, dropout=0.1).train(), AgreementLoss(torch.ones(3), 1.0)
+    optimizer = torch.optim.AdamW(classifier.s.parameters(), 1e-2)
+    losses = []
+    for _ in range(200):
+        value = loss(network(rows), classes)
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+        losses.append(float(value.detach()))
+    assert losses[-1] < 0.5 * losses[0]
+    answers = network.eval()(rows).argmax(dim=-1)
+    assert answers.shape == (96,)
+    assert float((answers == classes).float().mean()) > 0.95
+    assert torch.equal(network(rows.flip(1)).argmax(dim=-1), answers), "both engines' rows mean the same"
+
+
+def test_rows_of_one_slice_are_dropped_together(networks: tuple[LesionDetector, CovidCTMaskNet]) -> None:
+    network = MixedRowsTraining(networks[1], dropout=0.5).train()
+    rows = torch.rand(4, 1, networks[1].settings.regions, 5).expand(-1, 3, -1, -1)
+    logits = network(rows)
+    assert torch.allclose(logits[:, :1].expand_as(logits), logits, atol=1e-5)
+    assert not torch.allclose(network(rows), logits)
+    with pytest.raises(TypeError, match="not slices"):
+        network(random_slices((64, 64)))
 
 
 def test_equal_answers_do_not_diverge() -> None:
     one = torch.tensor([[[2.0, 0.0, -1.0]]])
-    assert float(_divergence(torch.cat([one, one + 3.0], dim=1))) == pytest.approx(0.0, abs=1e-6)
-    assert float(_divergence(torch.tensor([[[9.0, 0.0, 0.0], [0.0, 9.0, 0.0]]]))) > 0.5
+    assert float(divergence(torch.cat([one, one + 3.0], dim=1))) == pytest.approx(0.0, abs=1e-6)
+    assert float(divergence(torch.tensor([[[9.0, 0.0, 0.0], [0.0, 9.0, 0.0]]]))) > 0.5
