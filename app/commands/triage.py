@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from covid_ct_mask_net import RESEARCH_NOTICE
@@ -210,7 +211,7 @@ def _run(arguments: argparse.Namespace) -> ExitCode:
 
 
 def _load(arguments: argparse.Namespace) -> VolumePipeline:
-    """Return the pipeline of the arguments, ready for its first slice."""
+    """Return the pipeline of the arguments; its graphs are compiled on while the first study is read."""
     with lean_imports():
         from covid_ct_mask_net.app.bundles import find_bundle
         from covid_ct_mask_net.pipeline import load_pipeline
@@ -219,10 +220,14 @@ def _load(arguments: argparse.Namespace) -> VolumePipeline:
         importlib.import_module("covid_ct_mask_net.app.study_line")
 
     pipeline = load_pipeline(find_bundle(arguments.bundle), _settings(arguments))
+    Thread(target=_warm, args=(pipeline,), name="warm").start()
+    return pipeline
+
+
+def _warm(pipeline: VolumePipeline) -> None:
     # Unusable weights are the result of each study, not of the run.
     with contextlib.suppress(NotAssessableError):
         pipeline.network.warm()
-    return pipeline
 
 
 class ListSettings(argparse.Action):

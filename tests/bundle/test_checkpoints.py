@@ -102,6 +102,15 @@ def test_loaded_networks_do_not_share_memory(saved: Path) -> None:
     assert first.data_ptr() != second.data_ptr(), "training one must not change the other"
 
 
+def test_loading_draws_no_random_numbers(saved: Path) -> None:
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    load_model(saved)
+    assert torch.equal(torch.get_rng_state(), before)
+    small_model()
+    assert torch.nn.Linear(3, 3).weight.std() > 0, "other networks start from random weights as before"
+
+
 def test_each_network_is_loaded_by_its_own_function(model: Model, saved: Path, tmp_path: Path) -> None:
     assert load_classifier(saved)(torch.rand(2, 1, 64, 64)).shape == (2, 3)
     assert len(load_segmentation(saved)(torch.rand(2, 1, 64, 64))) == 2

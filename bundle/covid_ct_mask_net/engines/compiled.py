@@ -6,10 +6,11 @@ in any order and with any number of workers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from queue import SimpleQueue
+from threading import Lock
 from typing import TypeVar
 
 import numpy as np
@@ -88,6 +89,7 @@ class CompiledEngine(Engine):
         self._threads: ThreadPoolExecutor | None = None
         self._compiled: _Programs | None = None
         self._compiled_for: tuple[object, ...] = ()
+        self._compiling = Lock()
         note = _FAST_NOTE if name is EngineName.FAST else ""
         self.report = EngineReport(name.value, precision.value, "cpu", f"OpenVINO {ov.__version__}", note)
 
@@ -100,9 +102,12 @@ class CompiledEngine(Engine):
         return self._map(self._slice, slices, scales)
 
     def warm(self) -> None:
-        """Build what is compiled for the weights, and for whole slices of the usual size."""
+        """Build what is compiled for the weights, and for whole slices of the usual size.
+
+        May go on in a thread of its own: a slice that comes earlier waits for it.
+        """
         side = int(self.classifier.transform.min_size[-1])
-        self._programs().trunk.prepare((side, side))
+        self._prepared([(side, side)])
 
     def rows(self, slices: Tensor | Sequence[Tensor], scales: Sequence[float] | None = None) -> Tensor:
         """Return the ranked rows (B, N, 5) that S reads; what mode S trains on and may keep."""
@@ -115,16 +120,13 @@ class CompiledEngine(Engine):
         scales: Sequence[float] | None,
     ) -> list[Answer]:
         """Return what a step gives for each slice, computed by the workers."""
-        programs = self._programs()
         images = [image.detach().cpu().float() for image in slices]
         transform = self.classifier.transform
         factors = [transform.scale_of(*i.shape[-2:]) for i in images] if scales is None else list(scales)
-        for image, factor in zip(images, factors, strict=True):
-            height, width = image.shape[-2:]
-            shape = transform.resized_shape(height, width, factor)
-            programs.trunk.prepare(shape)
-            if programs.detector_trunk is not None:
-                programs.detector_trunk.prepare(shape)
+        programs = self._prepared(
+            transform.resized_shape(image.shape[-2], image.shape[-1], factor)
+            for image, factor in zip(images, factors, strict=True)
+        )
 
         def run(image: Tensor, factor: float) -> Answer:
             worker = self._workers.get()
@@ -136,6 +138,16 @@ class CompiledEngine(Engine):
         if self._threads is None:
             return [run(image, factor) for image, factor in zip(images, factors, strict=True)]
         return list(self._threads.map(run, images, factors))
+
+    def _prepared(self, shapes: Iterable[tuple[int, int]]) -> _Programs:
+        """Return what is compiled for the weights and for resized slices of these shapes."""
+        with self._compiling:
+            programs = self._programs()
+            for shape in shapes:
+                programs.trunk.prepare(shape)
+                if programs.detector_trunk is not None:
+                    programs.detector_trunk.prepare(shape)
+        return programs
 
     def _programs(self) -> _Programs:
         """Return what is compiled for the weights; anew whenever one has changed."""

@@ -60,12 +60,18 @@ def measure_involvement(
 
 
 def _counts(regions: LungRegions, index: int, lesions: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Return the voxels of one slice [Y, X] by side and lesion class."""
-    # A copy: lesions are given their side in it.
-    sides = regions.lungs[:, :, index].T.copy()
-    rows, columns = np.nonzero(lesions)
-    sides[rows, columns] = regions.side_values(np.column_stack([columns, rows, np.full(len(rows), index)]))
-    return np.bincount((sides * np.uint8(3) + lesions).ravel(), minlength=9).reshape(3, 3)
+    """Return the voxels of the lungs and lesions of one slice [Y, X] by side and lesion class."""
+    lungs = regions.lungs[:, :, index].T
+    counts = np.zeros((1 + len(SIDE_VALUES), 1 + len(LesionClass)), dtype=np.int64)
+    for value in SIDE_VALUES.values():
+        counts[value, 0] = np.count_nonzero(lungs == value)
+    # Most slices have no lesion, and to see that takes less time than to look for the places of some.
+    if lesions.any():
+        rows, columns = np.nonzero(lesions)
+        sides = regions.side_values(np.column_stack([columns, rows, np.full(len(rows), index)]))
+        counts[1:, 0] -= np.bincount(lungs[rows, columns], minlength=len(counts))[1:]
+        np.add.at(counts, (sides, lesions[rows, columns]), 1)
+    return counts
 
 
 def _region(counts: NDArray[np.int64], voxel_ml: float) -> RegionInvolvement:

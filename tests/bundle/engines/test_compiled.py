@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
+import openvino as ov
 import pytest
 import torch
 
 from builders.engines import equal, large_networks, light_networks, reference, stacked_logits
 from builders.networks import random_slices
 from covid_ct_mask_net.checkpoints import Model
-from covid_ct_mask_net.engines.base import Engine, has_bfloat16
+from covid_ct_mask_net.engines.base import Engine, Precision, has_bfloat16
+from covid_ct_mask_net.engines.programs import Compiler
 from covid_ct_mask_net.engines.select import build_engine
 from covid_ct_mask_net.errors import NotAssessableError
 from covid_ct_mask_net.networks.slice_model import Shared
@@ -100,6 +105,32 @@ def test_crops_and_rows() -> None:
     with torch.no_grad():
         expected = model.classifier.rows(crops, scales)
     assert torch.allclose(engine.rows(crops, scales), expected, atol=1e-3)
+
+
+def test_a_slice_waits_for_what_is_being_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = _networks("light")
+    expected = _exact(model)(SLICES[:1])
+    compiled = Counter[str]()
+    build = Compiler.compile
+
+    def slow(self: Compiler, graph: ov.Model, precision: Precision) -> ov.CompiledModel:
+        compiled[graph.friendly_name] += 1
+        time.sleep(0.05)
+        return build(self, graph, precision)
+
+    monkeypatch.setattr(Compiler, "compile", slow)
+    _exact(model).warm()
+    once = compiled.total()
+    compiled.clear()
+    engine = _exact(model)
+    with ThreadPoolExecutor(2) as pool:
+        warm = pool.submit(engine.warm)
+        while not compiled:
+            time.sleep(0.001)
+        answer = pool.submit(engine, SLICES[:1]).result()
+        warm.result()
+    assert equal(answer, expected)
+    assert compiled.total() == once, "the slice is of the size that warm prepares for"
 
 
 def test_weights_that_are_no_numbers_are_refused() -> None:
