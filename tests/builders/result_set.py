@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import shutil
 import tempfile
 from dataclasses import dataclass
 from functools import cache
@@ -44,6 +46,7 @@ class Made:
 def made(*, lesions: bool = True, suspects: bool = False, settings: ReportSettings | None = None) -> Made:
     """Run the chain with the oracle on the phantom; everything is written, PDF too, without settings."""
     folder = Path(tempfile.mkdtemp(prefix="covid-ct-mask-net-tests-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     make_ct_series(folder / "in", hu=chest_with_lesions(lesions=lesions), spacing=SPACING)
     run = TriageRun.start([folder / "in"], folder / "out")
     chain = StudyChain(
