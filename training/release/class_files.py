@@ -1,6 +1,6 @@
 """Slices with classes on disk, as the bundle's training of the classifier reads them (layout ``covidx``).
 
-python -m covid_ct_mask_net.training.release.class_files --chests DIR --output DIR --draws 270
+python -m covid_ct_mask_net.training.release.class_files --chests DIR --output DIR --draws 1080
 """
 
 from __future__ import annotations

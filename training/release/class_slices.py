@@ -45,7 +45,7 @@ class Draws:
         What slices look like, and the share of real chests.
     """
 
-    patients: int = 270
+    patients: int = 1080
     slices: int = 4
     seed: int = 20201108
     least_lesion_mm2: float = 80.0

@@ -25,7 +25,7 @@ from covid_ct_mask_net.training.release.chests import PHANTOMS, make_phantoms
 from covid_ct_mask_net.training.release.pack import pack
 from covid_ct_mask_net.training.synthesis.cohort import CohortSettings, Layout, write_cohort
 
-VALIDATION = CohortSettings(24, 808, size=320, shares=(0.0, 1.0, 0.0), layouts=(Layout.NIFTI,))
+VALIDATION = CohortSettings(60, 808, size=320, shares=(0.0, 1.0, 0.0), layouts=(Layout.NIFTI,))
 TEST = CohortSettings(42, 909, size=320, shares=(0.0, 0.0, 1.0), layouts=(Layout.NIFTI,))
 
 DETECTOR = ("train_segmentation.yaml", "train_segmentation_synthetic.yaml")
@@ -59,8 +59,8 @@ class Amounts:
     detector: dict[str, Any] = field(default_factory=lambda: {"minutes": 70.0})
     boxes: dict[str, Any] = field(default_factory=dict)
     head: dict[str, Any] = field(default_factory=dict)
-    box_draws: int = 270
-    head_draws: int = 2800
+    box_draws: int = 1080
+    head_draws: int = 3000
 
 
 FULL = Amounts()

@@ -59,7 +59,7 @@ def test_steps_come_in_order_and_are_left_out_where_done(
     made.main(arguments)
     assert calls == [
         "48 phantoms", "24 patients", "42 patients", "run detector, resume False", "scores",
-        "270 slices-for-boxes", "run boxes, resume False", "2800 slices-for-head", "run head, resume False",
+        "1080 slices-for-boxes", "run boxes, resume False", "3000 slices-for-head", "run head, resume False",
         "pack", "rule",
     ]  # fmt: skip
     calls.clear()
