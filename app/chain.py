@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -246,9 +246,9 @@ class StudyChain:
         return assemble.assessed(source, job.data["outcome"], self.pipeline.model)
 
 
-def dicom_jobs(found: intake.Intake) -> Iterator[StudyJob]:
-    """Yield one job a study, in the order of the intake."""
-    for study in found.studies:
+def dicom_jobs(studies: Iterable[intake.Study], refused: Mapping[str, int]) -> Iterator[StudyJob]:
+    """Yield one job a study, in their order; ``refused`` counts the refused files of the input by code."""
+    for study in studies:
         accepted = sum(len(series.instances) for series in study.series)
         yield StudyJob(
             source=assemble.Source(
@@ -256,7 +256,7 @@ def dicom_jobs(found: intake.Intake) -> Iterator[StudyJob]:
                 kind="dicom",
                 key=study.study_instance_uid,
                 study_instance_uid=study.study_instance_uid,
-                files=counted(found.refused, accepted),
+                files=counted(refused, accepted),
                 packages=_PACKAGES,
             ),
             study=study,

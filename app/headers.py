@@ -14,14 +14,14 @@ import stat
 import struct
 import warnings
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 from pydicom import dcmread
 from pydicom.datadict import dictionary_has_tag, dictionary_VR
-from pydicom.dataelem import DataElement
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.filebase import DicomBytesIO
@@ -274,6 +274,26 @@ def _inflated_pieces(path: Path, begin: int) -> Iterator[bytes]:
             raise FileRefusedError(
                 "TRANSFER_SYNTAX", "The deflated data set is damaged and was not read."
             ) from error
+
+
+class CommonElements:
+    """Elements that many headers have, kept in memory once.
+
+    The headers of a series differ in a few elements only, and a run begins with those of all its studies in
+    memory.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[Hashable, RawDataElement] = {}
+
+    def share(self, header: Dataset) -> None:
+        """Replace the elements of a header, as read, by equal ones that were seen before."""
+        for tag in list(header.keys()):
+            element = header.get_item(tag)
+            # Elements that were looked at already are no bytes any more; large ones are read later.
+            if isinstance(element, RawDataElement) and element.value is not None:
+                name = (tag, element.VR, element.value, element.is_implicit_VR, element.is_little_endian)
+                header[tag] = self._known.setdefault(name, element)
 
 
 def is_ct_image(header: Dataset) -> bool:

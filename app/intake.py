@@ -133,9 +133,12 @@ def scan(
     limits = limits or Limits()
     require_inputs(inputs)
     files = sorted(_files(inputs))
+    common = headers.CommonElements()
 
     def read(path: Path) -> Instance | RefusedFile:
         outcome = _read(path, limits, read_header)
+        if isinstance(outcome, Instance):
+            common.share(outcome.header)
         if progress is not None:
             progress()
         return outcome

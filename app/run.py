@@ -10,6 +10,7 @@ import logging
 import platform
 import resource
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -66,7 +67,7 @@ _OUTCOMES = {
 
 @dataclass
 class TriageRun:
-    """Studies of the inputs and the results so far.
+    """Studies of the inputs that are still to be done, and the results so far.
 
     Use ``start``, hand each of ``jobs()`` to a chain, call ``finished`` with it, and ``conclude`` at the end;
     as a context, or with ``close``, it lets go of the output folder and the readers whatever happens.
@@ -76,12 +77,16 @@ class TriageRun:
     audit: AuditLog
     settings: AppSettings
     found: intake.Intake
+    studies: deque[intake.Study]
     volumes: tuple[Path, ...]
     started: float
     readers: Readers
     results: list[StudyResult] = field(default_factory=list)
     seconds: dict[str, dict[str, float]] = field(default_factory=dict)
     errors: list[CovidCTMaskNetError] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._count = len(self.studies) + len(self.volumes)
 
     @property
     def output(self) -> Path:
@@ -134,7 +139,9 @@ class TriageRun:
             volumes = _nifti_volumes(inputs)
             refused = tuple(f for f in found.refused_files if f.path not in set(volumes))
             found = dataclasses.replace(found, refused_files=refused)
-            run = cls(folder, audit, settings, found, volumes, started, readers)
+            # A study that is over is let go of, with its headers: so only the run's own queue holds them.
+            studies, found = deque(found.studies), dataclasses.replace(found, studies=())
+            run = cls(folder, audit, settings, found, studies, volumes, started, readers)
             held.pop_all()
         run._note_intake(withheld)
         return run
@@ -165,7 +172,7 @@ class TriageRun:
         self.folder.close()
 
     def _note_intake(self, withheld: PatientDataFilter) -> None:
-        for study in self.found.studies:
+        for study in self.studies:
             withheld.learn(series.instances[0].header for series in study.series)
         refused = dict(self.found.refused)
         _log.info("input read", extra=event(accepted=self.found.accepted, refused=sum(refused.values())))
@@ -180,13 +187,14 @@ class TriageRun:
 
     def __len__(self) -> int:
         """Return the number of studies and volumes."""
-        return len(self.found.studies) + len(self.volumes)
+        return self._count
 
     def jobs(self) -> Iterator[StudyJob]:
         """Yield the studies, one job each."""
         from covid_ct_mask_net.app.chain import dicom_jobs, nifti_jobs
 
-        for job in itertools.chain(dicom_jobs(self.found), nifti_jobs(self.volumes)):
+        dicom = dicom_jobs(_taken(self.studies), self.found.refused)
+        for job in itertools.chain(dicom, nifti_jobs(self.volumes)):
             job.readers = self.readers
             job.deadline = Deadline(self.settings.limits.study_seconds, "study_seconds")
             read = Event.INSTANCES_ACCESSED if job.nifti is None else Event.IMPORT
@@ -317,6 +325,11 @@ def _until(deadline: Deadline, read_header: intake.HeaderReader) -> intake.Heade
         return read_header(path, limits)
 
     return read
+
+
+def _taken(studies: deque[intake.Study]) -> Iterator[intake.Study]:
+    while studies:
+        yield studies.popleft()
 
 
 def _nifti_volumes(inputs: Sequence[Path]) -> tuple[Path, ...]:

@@ -11,8 +11,9 @@ of the first and of the last are shown: the start is paid once, so the last is w
 ``shipped`` is the bundle as it is; ``every`` reads one slice in 10 mm, about as many as the first pass of
 ``adaptive``, whatever the study shows. The weights of the other networks are random, but for two biases:
 no region is sure enough to be outlined, and S says COVID-19 of each slice: adaptive reading ends after its
-first pass, as it does in a chest full of disease. ``--unsure`` leaves S as it is: adaptive reading then reads
-everything.
+first pass or soon after, as it does in a chest full of disease. It reads as many slices as lie in the
+``extent_mm`` of the volume rule, which belongs to weights (``--extent`` for those that have none).
+``--unsure`` leaves S as it is: adaptive reading then reads everything.
 """
 
 from __future__ import annotations
@@ -64,10 +65,13 @@ RUNS = {
 }
 
 
-def make_bundle(folder: Path, network: str, run: str, *, sure: bool) -> Path:
+def make_bundle(folder: Path, network: str, run: str, extent_mm: float | None, *, sure: bool) -> Path:
     """Write the bundle with the weights of a network and the settings of a run."""
+    entries: dict[str, object] = dict(RUNS[run])
+    if extent_mm is not None:
+        entries["pooling::extent_mm"] = extent_mm
     if network == "shipped":
-        return _write(folder, RUNS[run], BUNDLE / "models" / "model.pt")
+        return _write(folder, entries, BUNDLE / "models" / "model.pt")
     light = network == "light"
     settings = light_detector_settings() if light else DetectorSettings()
     head = light_classifier_settings() if light else ClassifierSettings()
@@ -85,11 +89,11 @@ def make_bundle(folder: Path, network: str, run: str, *, sure: bool) -> Path:
         weights = Path(name) / "model.pt"
         card = ModelCard(name="benchmark", version="0", trained_on="nothing", notice="random weights")
         save_checkpoint(weights, card, model.detector, model.classifier)
-        return _write(folder, RUNS[run], weights, detector_settings=settings, classifier_settings=head)
+        return _write(folder, entries, weights, detector_settings=settings, classifier_settings=head)
 
 
 def _write(
-    folder: Path, entries: dict[str, str], weights: Path, **networks: DetectorSettings | ClassifierSettings
+    folder: Path, entries: dict[str, object], weights: Path, **networks: DetectorSettings | ClassifierSettings
 ) -> Path:
     """Write the bundle with entries of its configuration, weights, and settings of the networks."""
     shutil.copytree(BUNDLE / "configs", folder / "configs")
@@ -98,7 +102,12 @@ def _write(
     (folder / "models" / MANIFEST_NAME).write_text(f"{file_sha256(weights)}  model.pt\n")
     path = folder / "configs" / "inference.yaml"
     config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    config |= {"weights": "models/model.pt", **entries}
+    for name, value in {"weights": "models/model.pt", **entries}.items():
+        *outer, last = name.split("::")
+        place = config
+        for part in outer:
+            place = place[part]
+        place[last] = value
     for entry, values in networks.items():
         config[entry] = {"_target_": config[entry]["_target_"], **values.to_dict()}
     path.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
@@ -147,13 +156,18 @@ def main() -> None:
     parser.add_argument("--copies", type=int, nargs="+", default=[1], help="studies in one run")
     parser.add_argument("--runs", nargs="+", choices=list(RUNS), default=["exact", "adaptive"])
     parser.add_argument("--repeats", type=int, default=1, help="runs of each")
+    parser.add_argument(
+        "--extent", type=float, metavar="MM", help="of the pooling rule; the bundle's if not given"
+    )
     parser.add_argument("--unsure", action="store_true")
     arguments = parser.parse_args()
     print("run                  slices studies  read  seconds    CPU s  peak MB  stages")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         bundles = {
-            run: make_bundle(folder / run, arguments.network, run, sure=not arguments.unsure)
+            run: make_bundle(
+                folder / run, arguments.network, run, arguments.extent, sure=not arguments.unsure
+            )
             for run in arguments.runs
         }
         first = folder / "first"

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import gc
 import json
+import weakref
 from pathlib import Path
 
 import pytest
 from jsonschema import Draft202012Validator
 
-from builders.dicom import make_ct_series
+from builders.dicom import make_ct_series, phantom_hu
 from builders.results import assessed, declined, source
 from covid_ct_mask_net.app.run import TriageRun
 from covid_ct_mask_net.app.study_job import StudyJob
@@ -98,3 +100,19 @@ def test_results_never_go_among_the_images(tmp_path: Path) -> None:
 def test_a_job_without_result_is_a_mistake_of_the_caller(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="report it first"):
         started(tmp_path).finished(StudyJob(source()))
+
+
+def test_a_study_that_was_taken_is_no_longer_held(tmp_path: Path) -> None:
+    for number in range(2):
+        make_ct_series(
+            tmp_path / "in" / str(number), hu=phantom_hu((3, 80, 64)), study_uid=f"1.2.{number + 1}"
+        )
+    with TriageRun.start([tmp_path / "in"], tmp_path / "out") as run:
+        jobs = run.jobs()
+        first = weakref.ref(next(jobs).study)
+        assert len(run) == 2
+        next(jobs)
+        gc.collect()
+        assert first() is None, "headers of studies that are over take no memory"
+        assert len(run) == 2
+        assert list(jobs) == []
