@@ -289,11 +289,12 @@ class CommonElements:
     def share(self, header: Dataset) -> None:
         """Replace the elements of a header, as read, by equal ones that were seen before."""
         for tag in list(header.keys()):
-            element = header.get_item(tag)
-            # Elements that were looked at already are no bytes any more; large ones are read later.
-            if isinstance(element, RawDataElement) and element.value is not None:
-                name = (tag, element.VR, element.value, element.is_implicit_VR, element.is_little_endian)
-                header[tag] = self._known.setdefault(name, element)
+            # pydicom would decode private elements on their way back, and those that are read late here.
+            element = header.get_item(tag, keep_deferred=True)
+            if tag.is_private or not isinstance(element, RawDataElement) or element.value is None:
+                continue
+            name = (tag, element.VR, element.value, element.is_implicit_VR, element.is_little_endian)
+            header[tag] = self._known.setdefault(name, element)
 
 
 def is_ct_image(header: Dataset) -> bool:
