@@ -190,7 +190,7 @@ class TriageRun:
         return self._count
 
     def jobs(self) -> Iterator[StudyJob]:
-        """Yield the studies, one job each."""
+        """Yield the studies, one job each; those that were yielded are not held, and not yielded again."""
         from covid_ct_mask_net.app.chain import dicom_jobs, nifti_jobs
 
         dicom = dicom_jobs(_taken(self.studies), self.found.refused)
