@@ -13,15 +13,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from covid_ct_mask_net.errors import UsageError
 from covid_ct_mask_net.networks.backbone import FPN_CHANNELS
 from covid_ct_mask_net.networks.detector import LesionDetector
-from covid_ct_mask_net.networks.settings import STAGE_COUNT
+from covid_ct_mask_net.networks.settings import STAGE_COUNT, DetectorSettings
 from covid_ct_mask_net.training.modes import BatchNorm
 from covid_ct_mask_net.training.segmentation import DetectorTraining, Shape
 
 LESION_CLASSES = 2
-# Prediction at a quarter of the image's resolution.
+# Prediction at a quarter of the image's resolution, which is that of the finest level of ResNet50's pyramid.
 _STEP = 4
 _POSITIVE_WEIGHT = 3.0
 
@@ -40,6 +39,11 @@ class DenseHead(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Return the logits."""
         return functional.pixel_shuffle(self.predict(features), self.finer)
+
+
+def finest_stride(settings: DetectorSettings) -> int:
+    """Return how many pixels apart the cells of the finest level of features are."""
+    return 2 ** (STAGE_COUNT - settings.truncation + 1) if settings.light else _STEP
 
 
 def dense_loss(logits: Tensor, targets: Sequence[dict[str, Tensor]]) -> Tensor:
@@ -70,25 +74,14 @@ class DenseDetectorTraining(DetectorTraining):
     Parameters
     ----------
     detector : LesionDetector
-        With one level of features, as the light models have.
+        Where it has several levels of features, the head reads the finest.
     batch_norm, joint
         As in `DetectorTraining`.
-
-    Raises
-    ------
-    UsageError
-        If the detector has several levels.
     """
 
     def __init__(self, detector: LesionDetector, batch_norm: BatchNorm | str, joint: bool) -> None:
         super().__init__(detector, batch_norm, joint)
-        if not detector.settings.light:
-            raise UsageError(
-                "DENSE_HEAD",
-                f"The dense head is for light models, which have one level of features, and not for "
-                f"{detector.settings.backbone}.",
-            )
-        self.dense = DenseHead(2 ** (STAGE_COUNT - detector.settings.truncation + 1))
+        self.dense = DenseHead(finest_stride(detector.settings))
         self._features: list[Tensor] = []
         detector.backbone.register_forward_hook(self._keep)
         # Convolutions on a CPU are a fifth faster so.

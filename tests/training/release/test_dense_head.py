@@ -5,11 +5,15 @@ import pytest
 import torch
 
 from builders.networks import random_slices, small_model
-from covid_ct_mask_net.errors import UsageError
 from covid_ct_mask_net.labels import MaskType
-from covid_ct_mask_net.networks.detector import LesionDetector
-from covid_ct_mask_net.networks.settings import DetectorSettings
-from covid_ct_mask_net.training.release.dense_head import DenseDetectorTraining, DenseHead, dense_loss
+from covid_ct_mask_net.networks.backbone import build_backbone
+from covid_ct_mask_net.networks.settings import DetectorSettings, light_detector_settings
+from covid_ct_mask_net.training.release.dense_head import (
+    DenseDetectorTraining,
+    DenseHead,
+    dense_loss,
+    finest_stride,
+)
 from covid_ct_mask_net.training.segmentation import LOSSES
 from covid_ct_mask_net.training.targets import detection_target
 
@@ -59,6 +63,16 @@ def test_the_dense_loss_joins_the_five_and_reaches_the_trunk(joint: bool) -> Non
     assert not any("dense" in name for name in detector.state_dict())
 
 
-def test_several_levels_are_refused() -> None:
-    with pytest.raises(UsageError, match="not for resnet50"):
-        DenseDetectorTraining(LesionDetector(DetectorSettings()), "learned", joint=True)
+@pytest.mark.parametrize(
+    ("settings", "stride"),
+    [
+        (light_detector_settings(), 16),
+        (light_detector_settings(truncation=0), 32),
+        (DetectorSettings(image_min_size=64), 4),
+    ],
+)
+def test_the_head_reads_the_finest_level(settings: DetectorSettings, stride: int) -> None:
+    assert finest_stride(settings) == stride
+    features = build_backbone(settings).eval()(torch.zeros(1, 3, 64, 96))["0"]
+    assert (64 // features.shape[2], 96 // features.shape[3]) == (stride, stride)
+    assert DenseHead(stride)(features).shape == (1, 2, 16, 24)

@@ -100,3 +100,16 @@ def test_a_folder_without_chests_is_told(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError) as caught:
         _train(tmp_path, tmp_path / "run")
     assert isinstance(expected_failure(caught.value), UsageError)
+
+
+def test_resnet50_learns_from_the_same_supply(chest_folder: Path, tmp_path: Path) -> None:
+    configs = [*CONFIGS, "train_segmentation_synthetic_resnet50.yaml"]
+    small = {name: value for name, value in TINY.items() if name not in ("backbone", "truncation")}
+    training = workflow(
+        configs, tmp_path, tmp_path / "run", small, chests=str(chest_folder), epochs=1, batches=2
+    )
+    run = finish(training, tmp_path / "run")
+    detector = load_segmentation(run / "model.pt")
+    assert (detector.settings.backbone, detector.settings.levels) == ("resnet50", 4)
+    assert detector.settings.anchor_sizes == (10, 22, 48, 100, 200)
+    assert float(read_rows(run / "history.csv")[0]["train/loss_dense"]) > 0
