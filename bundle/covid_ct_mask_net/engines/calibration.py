@@ -1,4 +1,4 @@
-"""From a float32 trunk to int8: ranges of the activations, measured on phantoms that never change.
+"""From float32 to int8: ranges of the activations, measured on phantoms that never change.
 
 Phantoms, not the slices at hand: the same study must give the same result, whatever was read before it.
 """
@@ -6,6 +6,7 @@ Phantoms, not the slices at hand: the same study must give the same result, what
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 
 import numpy as np
 import openvino as ov
@@ -19,7 +20,7 @@ _SIDE = 512
 _SEED = 20201106
 
 
-def quantise_trunk(model: ov.Model, core: ov.Core) -> ov.Model:
+def quantise_trunk(model: ov.Model) -> ov.Model:
     """Return a trunk with int8 convolutions (NNCF, post-training, no retraining).
 
     The stem and the 1 x 1 convolutions of the RPN head stay as they are: they cost little, and what they
@@ -29,21 +30,41 @@ def quantise_trunk(model: ov.Model, core: ov.Core) -> ov.Model:
     ----------
     model : Model
         Of `covid_ct_mask_net.engines.graph.trunk_graph`; float32, height and width open.
-    core : Core
-        Not used; part of the signature of such functions.
     """
-    del core
+    inputs = [_network_input(image) for image in calibration_phantoms()]
+    return _quantised(model, inputs, _kept_in_float(model))
+
+
+def quantise_box_heads(model: ov.Model, pooled: Iterable[Floats]) -> ov.Model:
+    """Return box heads whose first layer, which takes nearly all of their time, is int8.
+
+    Parameters
+    ----------
+    model : Model
+        Of `covid_ct_mask_net.engines.graph.box_graph`; float32.
+    pooled : iterable of (regions, bins * channels)
+        Regions of calibration phantoms.
+    """
+    dense = [node for node in model.get_ordered_ops() if node.get_type_name() == "MatMul"]
+    kept = [node.get_friendly_name() for node in dense if node.input_value(0) != model.input(0)]
+    return _quantised(model, list(pooled), kept)
+
+
+def calibration_phantoms() -> list[Floats]:
+    """Return the phantoms that int8 graphs are calibrated on."""
+    return phantoms(CALIBRATION_SLICES, _SEED)
+
+
+def _quantised(model: ov.Model, inputs: list[Floats], kept: list[str]) -> ov.Model:
+    """Return a copy in int8 but for some nodes, given by name."""
     import nncf
 
     logging.getLogger("nncf").setLevel(logging.ERROR)
-    model = model.clone()
-    kept = _kept_in_float(model)
-    dataset = nncf.Dataset([_network_input(image) for image in phantoms(CALIBRATION_SLICES, _SEED)])
     return nncf.quantize(
-        model,
-        dataset,
+        model.clone(),
+        nncf.Dataset(inputs),
         preset=nncf.QuantizationPreset.MIXED,
-        subset_size=CALIBRATION_SLICES,
+        subset_size=len(inputs),
         ignored_scope=nncf.IgnoredScope(names=kept),
     )
 

@@ -22,9 +22,8 @@ from torch.nn import functional
 from covid_ct_mask_net.engines import graph
 from covid_ct_mask_net.engines.base import Engine, EngineName, Precision
 from covid_ct_mask_net.engines.cache import GraphCache
-from covid_ct_mask_net.engines.calibration import quantise_trunk
 from covid_ct_mask_net.engines.post import BoxRules, Floats, SliceRegions, detections, rank_rows
-from covid_ct_mask_net.engines.programs import BoxHead, Compiler, MaskBranch, Trunk, Worker
+from covid_ct_mask_net.engines.programs import BoxHeads, Compiler, MaskBranch, Program, Trunk, Worker
 from covid_ct_mask_net.errors import NotAssessableError
 from covid_ct_mask_net.finite import all_finite
 from covid_ct_mask_net.networks.classifier import CovidCTMaskNet
@@ -39,14 +38,23 @@ _FAST_NOTE = "its numbers are not those of float32; use it with weights whose he
 
 @dataclass(frozen=True, eq=False)
 class _Programs:
-    """Everything compiled for the weights as they are; trunk and box head of the detector only if its own."""
+    """Everything compiled for the weights as they are.
+
+    ``box_heads`` are those behind ``trunk``: the classifier's, and the detector's where it is another on
+    the same trunk. ``own`` are trunk and box head of a detector that shares nothing.
+    """
 
     trunk: Trunk
-    box_head: BoxHead
-    s: ov.CompiledModel
+    box_heads: BoxHeads
+    s: Program
     masks: MaskBranch
-    detector_trunk: Trunk | None
-    detector_box_head: BoxHead | None
+    own: tuple[Trunk, BoxHeads] | None
+
+    def all(self, shapes: Iterable[tuple[int, int]]) -> list[Program]:
+        """Return all graphs that slices need which are resized to these shapes."""
+        parts = [(self.trunk, self.box_heads), *([] if self.own is None else [self.own])]
+        trunks = [trunk.program(shape) for shape in set(shapes) for trunk, _ in parts]
+        return [*trunks, *(heads.program for _, heads in parts), self.s, self.masks.program]
 
 
 class CompiledEngine(Engine):
@@ -61,9 +69,9 @@ class CompiledEngine(Engine):
     name : EngineName
         ``exact`` or ``fast``.
     precision : Precision
-        Of the trunk; of the rest too, but for int8, where the rest is bfloat16 or float32.
+        Of the trunk and the first layer of the box heads; of the rest too, but for int8.
     rest : Precision
-        Of the heads: float32 or bfloat16.
+        Float32 or bfloat16.
     workers : int
         Slices computed at a time.
     cache : GraphCache
@@ -83,10 +91,11 @@ class CompiledEngine(Engine):
     ) -> None:
         super().__init__(detector, classifier, min_score)
         self.eval()
-        quantise = quantise_trunk if precision is Precision.INT8 else None
-        self._compiler = Compiler(precision, rest, workers, cache, quantise)
-        self._workers: SimpleQueue[Worker] = SimpleQueue()
-        self._threads: ThreadPoolExecutor | None = None
+        self._compiler = Compiler(precision, rest, cache)
+        self._workers: list[Worker] = []
+        self._idle: SimpleQueue[Worker] = SimpleQueue()
+        self._threads = ThreadPoolExecutor(workers, thread_name_prefix="slices") if workers > 1 else None
+        self._worker_count = workers
         self._compiled: _Programs | None = None
         self._compiled_for: tuple[object, ...] = ()
         self._compiling = Lock()
@@ -129,11 +138,11 @@ class CompiledEngine(Engine):
         )
 
         def run(image: Tensor, factor: float) -> Answer:
-            worker = self._workers.get()
+            worker = self._idle.get()
             try:
                 return step(programs, worker, image, factor)
             finally:
-                self._workers.put(worker)
+                self._idle.put(worker)
 
         if self._threads is None:
             return [run(image, factor) for image, factor in zip(images, factors, strict=True)]
@@ -143,10 +152,17 @@ class CompiledEngine(Engine):
         """Return what is compiled for the weights and for resized slices of these shapes."""
         with self._compiling:
             programs = self._programs()
-            for shape in shapes:
-                programs.trunk.prepare(shape)
-                if programs.detector_trunk is not None:
-                    programs.detector_trunk.prepare(shape)
+            graphs = programs.all(shapes)
+
+            def prepare(worker: Worker) -> None:
+                for program in graphs:
+                    worker.prepare(program)
+
+            list(
+                map(prepare, self._workers)
+                if self._threads is None
+                else self._threads.map(prepare, self._workers)
+            )
         return programs
 
     def _programs(self) -> _Programs:
@@ -161,43 +177,40 @@ class CompiledEngine(Engine):
                 )
             compiler = self._compiler
             classifier, detector = self.classifier, self.detector
-            apart = shared is Shared.NOTHING
+            trunk = Trunk(classifier, classifier.detector_settings, compiler)
+            behind = [classifier, detector] if shared is Shared.PROPOSALS else [classifier]
+            own = None
+            if shared is Shared.NOTHING:
+                other = Trunk(detector, detector.settings, compiler)
+                own = other, BoxHeads.of([detector], compiler, other)
             self._compiled = _Programs(
-                trunk=Trunk(classifier, classifier.detector_settings, compiler),
-                box_head=BoxHead.of(classifier, compiler),
-                s=compiler.compile(graph.s_graph(classifier.s), Precision.FLOAT32),
+                trunk=trunk,
+                box_heads=BoxHeads.of(behind, compiler, trunk),
+                s=compiler.program(graph.s_graph(classifier.s), Precision.FLOAT32),
                 masks=MaskBranch(detector.roi_heads, compiler),
-                detector_trunk=Trunk(detector, detector.settings, compiler) if apart else None,
-                detector_box_head=None if shared is Shared.REGIONS else BoxHead.of(detector, compiler),
+                own=own,
             )
             self._compiled_for = state
-            self._start_workers()
+            self._workers = [Worker() for _ in range(self._worker_count)]
+            self._idle = SimpleQueue()
+            for worker in self._workers:
+                self._idle.put(worker)
         return self._compiled
 
-    def _start_workers(self) -> None:
-        """Give each thread fresh requests of the compiled graphs."""
-        workers = self._compiler.workers
-        self._workers = SimpleQueue()
-        for _ in range(workers):
-            self._workers.put(Worker())
-        if self._threads is None and workers > 1:
-            self._threads = ThreadPoolExecutor(workers, thread_name_prefix="slices")
-
     def _slice_rows(self, programs: _Programs, worker: Worker, image: Tensor, scale: float) -> Tensor:
-        (regions,) = programs.trunk(worker, _resized(image, scale), programs.box_head)
-        return torch.from_numpy(rank_rows(regions, BoxRules.of(self.classifier)))
+        regions = programs.trunk(worker, _resized(image, scale), programs.box_heads)
+        return torch.from_numpy(rank_rows(regions[0], BoxRules.of(self.classifier)))
 
     def _slice(self, programs: _Programs, worker: Worker, image: Tensor, scale: float) -> SliceOutput:
         resized = _resized(image, scale)
-        apart, other = programs.detector_trunk, programs.detector_box_head
-        heads = [programs.box_head] if other is None or apart is not None else [programs.box_head, other]
-        seen = programs.trunk(worker, resized, *heads)
+        seen = programs.trunk(worker, resized, programs.box_heads)
         rows = rank_rows(seen[0], BoxRules.of(self.classifier))
         (logits,) = worker.run(programs.s, rows.reshape(1, -1))
         logits = logits[0].copy()
         regions = seen[-1]
-        if apart is not None and other is not None:
-            (regions,) = apart(worker, resized, other)
+        if programs.own is not None:
+            trunk, box_head = programs.own
+            (regions,) = trunk(worker, resized, box_head)
         boxes, scores, labels = detections(regions, BoxRules.of(self.detector), self.min_score)
         masks = programs.masks(worker, regions, boxes, labels)
         return SliceOutput(

@@ -6,6 +6,7 @@ one channel, and feature maps with channels last, which the kernels behind it wa
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -63,21 +64,36 @@ def trunk_graph(network: FasterRCNN) -> ov.Model:
     return ov.Model(outputs, [image], "trunk")
 
 
-def box_graph(network: FasterRCNN, regions: int) -> ov.Model:
-    """Return the box head for a fixed number of regions.
+def box_graph(networks: Sequence[FasterRCNN], regions: int) -> ov.Model:
+    """Return the box heads of networks with the same pooled regions, for a fixed number of regions.
 
-    Input (regions, bins * 256), channels last within a bin; outputs class logits (regions, C) and box deltas
-    (regions, 4 C).
+    Their first layers, which take nearly all the time, are one.
+
+    Parameters
+    ----------
+    networks : sequence of FasterRCNN
+        Detector, classifier or both, with box heads of the same widths.
+    regions : int
+
+    Returns
+    -------
+    Model
+        Input (regions, bins * 256), channels last within a bin; outputs class logits (regions, C) and box
+        deltas (regions, 4 C) of each network.
     """
-    heads = network.roi_heads
-    first = heads.box_head.fc6
-    bins = first.in_features // network.backbone.out_channels
-    weight = _array(first.weight).reshape(first.out_features, -1, bins).transpose(0, 2, 1)
-    pooled = ops.parameter([regions, first.in_features], np.float32, name="pooled")
-    hidden = ops.relu(_dense(pooled, weight.reshape(first.out_features, -1), _array(first.bias)))
-    hidden = ops.relu(_linear(hidden, heads.box_head.fc7))
-    outputs = [_linear(hidden, heads.box_predictor.cls_score), _linear(hidden, heads.box_predictor.bbox_pred)]
-    return ov.Model(outputs, [pooled], "box_head")
+    firsts = [network.roi_heads.box_head.fc6 for network in networks]
+    pooled = ops.parameter([regions, firsts[0].in_features], np.float32, name="pooled")
+    weights = np.concatenate([_bins_first(network) for network in networks])
+    biases = np.concatenate([_array(first.bias) for first in firsts])
+    shared = ops.relu(_dense(pooled, weights, biases))
+    parts = ops.split(shared, _constant_int(1), len(networks)).outputs()
+    outputs = []
+    for network, part in zip(networks, parts, strict=True):
+        heads = network.roi_heads
+        hidden = ops.relu(_linear(part, heads.box_head.fc7))
+        predictor = heads.box_predictor
+        outputs += [_linear(hidden, predictor.cls_score), _linear(hidden, predictor.bbox_pred)]
+    return ov.Model(outputs, [pooled], "box_heads")
 
 
 def mask_graph(head: MaskRCNNHeads, predictor: MaskRCNNPredictor, regions: int, side: int) -> ov.Model:
@@ -149,6 +165,14 @@ def _pyramid(levels: list[ov.Node], fpn: Any) -> list[ov.Node]:
     return maps
 
 
+def _bins_first(network: FasterRCNN) -> Weights:
+    """Return the weights of the first layer of a box head for pooled regions with channels last."""
+    first = network.roi_heads.box_head.fc6
+    bins = first.in_features // network.backbone.out_channels
+    by_bin = _array(first.weight).reshape(first.out_features, -1, bins).transpose(0, 2, 1)
+    return np.ascontiguousarray(by_bin.reshape(first.out_features, -1))
+
+
 def _folded(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Weights, Weights]:
     """Return weight and bias of a convolution with its batch normalisation in test mode folded in."""
     scale = (
@@ -187,6 +211,10 @@ def _array(tensor: Tensor) -> Weights:
 
 def _constant(values: NDArray[np.float32] | np.float32) -> ov.Node:
     return ops.constant(values, np.float32)
+
+
+def _constant_int(value: int) -> ov.Node:
+    return ops.constant(np.int64(value), np.int64)
 
 
 def _ints(values: list[int]) -> ov.Node:

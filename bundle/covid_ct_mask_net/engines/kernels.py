@@ -13,10 +13,12 @@ from typing import Any, TypeVar, cast
 
 import numba
 import numpy as np
+from numba.extending import overload
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
 Integers = NDArray[np.int64]
+Pooled = NDArray[np.float32] | NDArray[np.uint16]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 # torchvision's BoxCoder: exp(dw) is bounded by 1000 / 16.
@@ -162,9 +164,33 @@ def softmax(logits: Floats) -> Floats:
     return scores
 
 
+def _store(values: Floats, into: Any) -> None:
+    """Store float32 numbers as they are, or rounded to the nearest bfloat16 into an array of uint16."""
+    raise NotImplementedError
+
+
+@overload(_store)
+def _store_overload(values: Any, into: Any) -> Any:  # noqa: ARG001 - the types decide
+    if into.dtype == numba.types.float32:
+
+        def store(values: Any, into: Any) -> None:
+            into[:] = values
+
+        return store
+
+    def store_bfloat16(values: Any, into: Any) -> None:
+        bits = values.view(np.uint32)
+        for c in range(len(bits)):
+            # To the nearest, ties to even, as the processor's own conversion does.
+            last = (bits[c] >> np.uint32(16)) & np.uint32(1)
+            into[c] = np.uint16((bits[c] + np.uint32(0x7FFF) + last) >> np.uint32(16))
+
+    return store_bfloat16
+
+
 @_kernel
 def roi_align(
-    features: Floats, boxes: Floats, scale: np.float32, places: Integers, pooled: Floats, side: int
+    features: Floats, boxes: Floats, scale: np.float32, places: Integers, pooled: Pooled, side: int
 ) -> None:
     """Pool ``side`` x ``side`` bins of some boxes from one level, 2 x 2 samples a bin, not aligned.
 
@@ -179,7 +205,8 @@ def roi_align(
     places
         Which boxes are pooled from this level.
     pooled
-        (n, side * side, C): where the bins of box i are written.
+        (n, side * side, C): where the bins of box i are written, as float32, or as the bits of bfloat16 where
+        it is of uint16.
     side
         Bins along each axis.
     """
@@ -189,6 +216,7 @@ def roi_align(
     rows, columns = np.empty((side, 4), np.int64), np.empty((side, 4), np.int64)
     row_shares, column_shares = np.empty((side, 4), np.float32), np.empty((side, 4), np.float32)
     row_counts, column_counts = np.empty(side, np.int64), np.empty(side, np.int64)
+    out = np.empty(channels, np.float32)
     for i in places:
         x, y = boxes[i, 0] * scale, boxes[i, 1] * scale
         bin_w = max(boxes[i, 2] * scale - x, _ONE) / np.float32(side)
@@ -197,7 +225,6 @@ def roi_align(
         _samples(x, bin_w, bound_x, width, columns, column_shares, column_counts)
         for row in range(side):
             for column in range(side):
-                out = pooled[i, row * side + column]
                 out[:] = _ZERO
                 for v in range(row_counts[row]):
                     start, share = rows[row, v] * width, row_shares[row, v]
@@ -208,6 +235,7 @@ def roi_align(
                         wa, wb = share * column_shares[column, u], share * column_shares[column, u + 1]
                         for c in range(channels):
                             out[c] += wa * a[c] + wb * b[c]
+                _store(out, pooled[i, row * side + column])
 
 
 @_kernel

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,11 +15,12 @@ from torchvision.models.detection.faster_rcnn import FasterRCNN
 from covid_ct_mask_net.engines import graph
 from covid_ct_mask_net.engines.base import Precision
 from covid_ct_mask_net.engines.cache import GraphCache, network_key
+from covid_ct_mask_net.engines.calibration import calibration_phantoms, quantise_box_heads, quantise_trunk
+from covid_ct_mask_net.engines.kernels import Pooled
 from covid_ct_mask_net.engines.post import ProposalRules, SliceRegions, pool_regions, propose
 from covid_ct_mask_net.networks.settings import DetectorSettings
 
 Floats = NDArray[np.float32]
-Quantise = Callable[[ov.Model, ov.Core], ov.Model]
 
 # At most so many regions go through the box head together: pooled, they stay in the cache of the processor.
 BOX_BATCH = 100
@@ -29,35 +30,61 @@ MULTIPLE = 32
 _HINTS = {Precision.FLOAT32: "f32", Precision.BFLOAT16: "bf16"}
 
 
+class Program:
+    """A graph that every worker compiles for itself.
+
+    OpenVINO computes a graph with one stream in the thread that calls it. With a stream for each worker it
+    hands every call to threads of its own; waiting for them to be woken took a fifth of the time.
+
+    Parameters
+    ----------
+    core : Core
+    model : Model
+        Of fixed shapes.
+    hint : str
+        Precision of what is not quantised: ``f32`` or ``bf16``.
+    """
+
+    def __init__(self, core: ov.Core, model: ov.Model, hint: str) -> None:
+        self._core = core
+        self._model = model
+        self._settings = {
+            "INFERENCE_PRECISION_HINT": hint,
+            "NUM_STREAMS": 1,
+            # Results do not depend on how many threads there are.
+            "INFERENCE_NUM_THREADS": 1,
+            # Two graphs would be pinned to the same core.
+            "ENABLE_CPU_PINNING": False,
+        }
+        self.widths = [int(output.shape[1]) for output in model.outputs if len(output.shape) == 2]
+        self.outputs = len(model.outputs)
+
+    def request(self) -> ov.InferRequest:
+        """Compile the graph once more, for one worker."""
+        return self._core.compile_model(self._model, "CPU", self._settings).create_infer_request()
+
+
 class Compiler:
-    """Builds graphs, keeps them in the cache and compiles them with one stream a worker.
+    """Builds graphs and keeps them in the cache.
 
     Parameters
     ----------
     precision : Precision
-        Of the convolutions of the trunk.
+        Of the convolutions of the trunk; int8 is that of the first layer of the box heads too.
     rest : Precision
-        Of all other graphs: float32 or bfloat16.
-    workers : int
-        Slices computed at a time; each by one thread, so that results do not depend on their number.
+        Of everything else: float32 or bfloat16.
     cache : GraphCache
-    quantise : callable, optional
-        From a float32 trunk to an int8 one; for precision int8.
     """
 
     def __init__(
         self,
         precision: Precision,
         rest: Precision,
-        workers: int,
         cache: GraphCache,
-        quantise: Quantise | None = None,
     ) -> None:
         self.precision = precision
         self.rest = rest
-        self.workers = workers
         self.cache = cache
-        self.quantise = quantise
         self.core = ov.Core()
 
     def trunk(self, network: FasterRCNN, settings: DetectorSettings) -> ov.Model:
@@ -72,63 +99,93 @@ class Compiler:
 
         def build() -> ov.Model:
             model = graph.trunk_graph(network)
-            return self.quantise(model, self.core) if self.quantise is not None else model
+            return quantise_trunk(model) if self.precision is Precision.INT8 else model
 
         return self.cache.graph(key, build, self.core)
 
-    def compile(self, model: ov.Model, precision: Precision) -> ov.CompiledModel:
-        """Return a graph compiled for the workers."""
-        return self.core.compile_model(
-            model,
-            "CPU",
-            {
-                "INFERENCE_PRECISION_HINT": _HINTS.get(precision, _HINTS[self.rest]),
-                "NUM_STREAMS": self.workers,
-                "INFERENCE_NUM_THREADS": self.workers,
-                # Streams of several graphs would be pinned to the same core.
-                "ENABLE_CPU_PINNING": False,
-            },
-        )
+    def box_heads(self, networks: Sequence[FasterRCNN], batch: int, samples: Iterable[Floats]) -> ov.Model:
+        """Return the graph of box heads; ``samples`` are pooled regions that an int8 one is calibrated on."""
+        model = graph.box_graph(networks, batch)
+        if self.precision is not Precision.INT8:
+            return model
+        # What regions are like follows from the trunk.
+        key = network_key(nn.ModuleList(networks), "box heads", Precision.INT8.value, str(batch))
+        return self.cache.graph(key, lambda: quantise_box_heads(model, samples), self.core)
+
+    def program(self, model: ov.Model, precision: Precision) -> Program:
+        """Return a graph as the workers run it."""
+        return Program(self.core, model, _HINTS.get(precision, _HINTS[self.rest]))
 
 
 class Worker:
     """Requests and buffers of one thread. What a graph returned holds until the worker runs it again."""
 
     def __init__(self) -> None:
-        self._requests: dict[int, ov.InferRequest] = {}
-        self._buffers: dict[tuple[int, ...], Floats] = {}
+        self._requests: dict[Program, ov.InferRequest] = {}
+        self._buffers: dict[tuple[Any, ...], Any] = {}
 
-    def run(self, program: ov.CompiledModel, inputs: Floats) -> list[Floats]:
+    def prepare(self, program: Program) -> None:
+        """Compile a graph for this worker, if that was not done."""
+        if program not in self._requests:
+            self._requests[program] = program.request()
+
+    def run(self, program: Program, inputs: Floats | ov.Tensor) -> list[Floats]:
         """Return the outputs of a graph, in order, without copies."""
-        request = self._requests.get(id(program))
-        if request is None:
-            request = self._requests.setdefault(id(program), program.create_infer_request())
-        outputs = request.infer([inputs], share_inputs=True, share_outputs=True)
-        return [outputs[index] for index in range(len(program.outputs))]
+        self.prepare(program)
+        outputs = self._requests[program].infer([inputs], share_inputs=True, share_outputs=True)
+        return [outputs[index] for index in range(program.outputs)]
 
-    def buffer(self, *shape: int) -> Floats:
-        """Return this worker's array of a shape; what was in it stays."""
-        return self._buffers.setdefault(shape, np.zeros(shape, dtype=np.float32))
+    def buffer(self, *shape: int, kind: type[Any] = np.float32) -> Any:
+        """Return this worker's array of a shape and type; what was in it stays."""
+        key = (kind, *shape)
+        if key not in self._buffers:
+            self._buffers[key] = np.zeros(shape, dtype=kind)
+        return self._buffers[key]
 
 
 @dataclass(frozen=True, eq=False)
-class BoxHead:
-    """The compiled box head of a network, for batches of some regions."""
+class BoxHeads:
+    """The compiled box heads of networks with the same proposals and bins, for batches of some regions.
 
-    program: ov.CompiledModel
+    Attributes
+    ----------
+    program
+        Their first layers are one.
+    side
+        Bins along each axis of a region.
+    batch
+        Regions that are computed together.
+    pooled
+        In what regions are pooled: float32, or the bits of bfloat16 as uint16.
+    """
+
+    program: Program
     side: int
     batch: int
+    pooled: type[np.float32] | type[np.uint16]
 
     @classmethod
-    def of(cls, network: FasterRCNN, compiler: Compiler) -> BoxHead:
-        """Compile the box head of a network, for batches that its proposals fill."""
-        proposals = int(network.rpn.post_nms_top_n())
+    def of(cls, networks: Sequence[FasterRCNN], compiler: Compiler, trunk: Trunk) -> BoxHeads:
+        """Compile the box heads of networks behind a trunk, for batches that its proposals fill."""
+        proposals = int(networks[0].rpn.post_nms_top_n())
         batch = -(-proposals // -(-proposals // BOX_BATCH))
-        return cls(
-            compiler.compile(graph.box_graph(network, batch), compiler.rest),
-            int(network.roi_heads.box_roi_pool.output_size[0]),
-            batch,
-        )
+        side = int(networks[0].roi_heads.box_roi_pool.output_size[0])
+        model = compiler.box_heads(networks, batch, trunk.pooled_phantoms(batch, side))
+        pooled: type[np.float32] | type[np.uint16] = np.float32
+        if compiler.rest is Precision.BFLOAT16:
+            # Pooled in bfloat16: the graph would round to it anyway, after twice the memory was written.
+            pooled = np.uint16
+            prepared = ov.preprocess.PrePostProcessor(model)
+            prepared.input().tensor().set_element_type(ov.Type.bf16)
+            model = prepared.build()
+        return cls(compiler.program(model, compiler.rest), side, batch, pooled)
+
+    def run(self, worker: Worker, pooled: Pooled) -> list[Floats]:
+        """Return class logits and box deltas of each network for a whole batch, without copies."""
+        flat = pooled.reshape(self.batch, -1)
+        if self.pooled is np.uint16:
+            return worker.run(self.program, ov.Tensor(flat, ov.Shape(flat.shape), ov.Type.bf16))
+        return worker.run(self.program, flat)
 
 
 def box_outputs(
@@ -136,26 +193,17 @@ def box_outputs(
     features: tuple[Floats, ...],
     scales: tuple[float, ...],
     boxes: Floats,
-    heads: Sequence[BoxHead],
+    heads: BoxHeads,
 ) -> list[tuple[Floats, Floats]]:
-    """Return for each box head class logits (P, C) and box deltas (P, 4 C) of boxes (P, 4), pooled once.
-
-    The heads are of networks with the same proposals and bins.
-    """
-    batch, side = heads[0].batch, heads[0].side
-    found: list[tuple[list[Floats], list[Floats]]] = [([], []) for _ in heads]
-    pooled = worker.buffer(batch, side**2, features[0].shape[2])
-    for start in range(0, len(boxes), batch):
-        part = boxes[start : start + batch]
-        pool_regions(features, scales, part, pooled, side)
-        for head, (logits, deltas) in zip(heads, found, strict=True):
-            scores, moves = worker.run(head.program, pooled.reshape(batch, -1))
-            logits.append(scores[: len(part)].copy())
-            deltas.append(moves[: len(part)].copy())
-    if not len(boxes):
-        classes = [int(head.program.output(0).shape[1]) for head in heads]
-        return [(np.zeros((0, c), np.float32), np.zeros((0, 4 * c), np.float32)) for c in classes]
-    return [(np.concatenate(logits), np.concatenate(deltas)) for logits, deltas in found]
+    """Return for each box head class logits (P, C) and box deltas (P, 4 C) of boxes (P, 4), pooled once."""
+    found = [np.empty((len(boxes), width), np.float32) for width in heads.program.widths]
+    pooled = worker.buffer(heads.batch, heads.side**2, features[0].shape[2], kind=heads.pooled)
+    for start in range(0, len(boxes), heads.batch):
+        part = boxes[start : start + heads.batch]
+        pool_regions(features, scales, part, pooled, heads.side)
+        for whole, output in zip(found, heads.run(worker, pooled), strict=True):
+            whole[start : start + len(part)] = output[: len(part)]
+    return list(zip(found[::2], found[1::2], strict=True))
 
 
 class Trunk:
@@ -172,34 +220,50 @@ class Trunk:
     def __init__(self, network: FasterRCNN, settings: DetectorSettings, compiler: Compiler) -> None:
         self._compiler = compiler
         self._model = compiler.trunk(network, settings)
-        self._programs: dict[tuple[int, int], ov.CompiledModel] = {}
+        self._programs: dict[tuple[int, int], Program] = {}
         self._rules = ProposalRules.of(network)
 
-    def prepare(self, shape: tuple[int, int]) -> None:
-        """Compile for resized slices of this shape; before workers call."""
+    def program(self, shape: tuple[int, int]) -> Program:
+        """Return the graph for resized slices of this shape."""
         padded = _padded(shape)
         if padded not in self._programs:
             model = self._model.clone()
             model.reshape([1, graph.STEM_CHANNELS, *padded])
-            self._programs[padded] = self._compiler.compile(model, self._compiler.precision)
+            self._programs[padded] = self._compiler.program(model, self._compiler.precision)
+        return self._programs[padded]
 
-    def __call__(self, worker: Worker, image: Floats, *heads: BoxHead) -> list[SliceRegions]:
+    def __call__(self, worker: Worker, image: Floats, heads: BoxHeads) -> list[SliceRegions]:
         """Return the regions of a resized slice (h, w) in [0, 1], as each of the box heads sees them."""
+        features, scales, proposals, size = self._proposed(worker, image)
+        return [
+            SliceRegions(features, scales, proposals, logits, moves, size)
+            for logits, moves in box_outputs(worker, features, scales, proposals, heads)
+        ]
+
+    def pooled_phantoms(self, batch: int, side: int) -> Iterator[Floats]:
+        """Yield pooled regions (batch, bins * channels) of phantoms: what box heads are calibrated on."""
+        worker = Worker()
+        for image in calibration_phantoms():
+            features, scales, proposals, _ = self._proposed(worker, image)
+            pooled = np.zeros((batch, side**2, features[0].shape[2]), np.float32)
+            pool_regions(features, scales, proposals[:batch], pooled, side)
+            yield pooled.reshape(batch, -1)
+
+    def _proposed(
+        self, worker: Worker, image: Floats
+    ) -> tuple[tuple[Floats, ...], tuple[float, ...], Floats, tuple[int, int]]:
         size = (int(image.shape[0]), int(image.shape[1]))
         padded = _padded(size)
         inputs = worker.buffer(1, graph.STEM_CHANNELS, *padded)
         inputs.fill(0.0)
         inputs[0, 0, : size[0], : size[1]] = image
         inputs[0, 1, : size[0], : size[1]] = 1.0
-        outputs = worker.run(self._programs[padded], inputs)
+        outputs = worker.run(self.program(size), inputs)
         levels = len(self._rules.cells)
         features = tuple(outputs[:levels])
         proposals = propose(outputs[levels : 2 * levels], outputs[2 * levels :], self._rules, padded, size)
         scales = tuple(2.0 ** round(float(np.log2(f.shape[0] / size[0]))) for f in features)
-        return [
-            SliceRegions(features, scales, proposals, logits, moves, size)
-            for logits, moves in box_outputs(worker, features, scales, proposals, heads)
-        ]
+        return features, scales, proposals, size
 
 
 class MaskBranch:
@@ -215,7 +279,7 @@ class MaskBranch:
     def __init__(self, heads: Any, compiler: Compiler) -> None:
         self._side = int(heads.mask_roi_pool.output_size[0])
         model = graph.mask_graph(heads.mask_head, heads.mask_predictor, MASK_BATCH, self._side)
-        self._program = compiler.compile(model, compiler.rest)
+        self.program = compiler.program(model, compiler.rest)
 
     def __call__(
         self, worker: Worker, regions: SliceRegions, boxes: Floats, labels: NDArray[np.int64]
@@ -227,7 +291,7 @@ class MaskBranch:
             part = boxes[start : start + MASK_BATCH]
             pool_regions(regions.features, regions.scales, part, pooled, self._side)
             inputs = pooled.reshape(MASK_BATCH, self._side, self._side, -1)
-            (probabilities,) = worker.run(self._program, inputs)
+            (probabilities,) = worker.run(self.program, inputs)
             chosen = labels[start : start + MASK_BATCH]
             masks[start : start + MASK_BATCH, 0] = probabilities[np.arange(len(chosen)), chosen]
         return masks

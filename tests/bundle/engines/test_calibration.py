@@ -8,8 +8,8 @@ import pytest
 
 from builders.engines import light_networks
 from covid_ct_mask_net.engines import calibration
-from covid_ct_mask_net.engines.calibration import phantoms, quantise_trunk
-from covid_ct_mask_net.engines.graph import trunk_graph
+from covid_ct_mask_net.engines.calibration import phantoms, quantise_box_heads, quantise_trunk
+from covid_ct_mask_net.engines.graph import box_graph, trunk_graph
 
 
 def test_phantoms_are_the_same_each_time_and_look_like_slices() -> None:
@@ -32,7 +32,7 @@ def test_convolutions_become_int8_but_for_the_first_and_the_ranked_ones(
     assert network is not None
     core = ov.Core()
     model = trunk_graph(network)
-    quantised = quantise_trunk(model, core)
+    quantised = quantise_trunk(model)
     kinds = [node.get_type_name() for node in quantised.get_ordered_ops()]
     assert kinds.count("FakeQuantize") > 8
     assert "FakeQuantize" not in [node.get_type_name() for node in model.get_ordered_ops()]
@@ -45,3 +45,24 @@ def test_convolutions_become_int8_but_for_the_first_and_the_ranked_ones(
     for exact, rough in zip(*outputs, strict=True):
         correlation = np.corrcoef(exact.ravel(), rough.ravel())[0, 1]
         assert 0.98 < correlation < 1.0
+
+
+def test_the_first_layer_of_the_box_heads_becomes_int8() -> None:
+    pytest.importorskip("nncf", reason="nncf (extra engines) is not installed")
+    model = light_networks()
+    detector, classifier = model.detector, model.classifier
+    assert detector is not None
+    assert classifier is not None
+    heads = box_graph([classifier, detector], 5)
+    rng = np.random.default_rng(0)
+    pooled = [rng.standard_normal((5, 256 * 49), dtype=np.float32) for _ in range(3)]
+    quantised = quantise_box_heads(heads, pooled)
+    nodes = quantised.get_ordered_ops()
+    quantised_inputs = [
+        node.input_value(0).get_node().get_type_name() == "FakeQuantize"
+        for node in nodes
+        if node.get_type_name() == "MatMul"
+    ]
+    assert quantised_inputs == [True] + 6 * [False]
+    constants = [node for node in nodes if node.get_type_name() == "Constant"]
+    assert [node.get_output_element_type(0) for node in constants].count(ov.Type.i8) == 1

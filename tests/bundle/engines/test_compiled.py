@@ -14,8 +14,8 @@ import torch
 from builders.engines import equal, large_networks, light_networks, reference, stacked_logits
 from builders.networks import random_slices
 from covid_ct_mask_net.checkpoints import Model
-from covid_ct_mask_net.engines.base import Engine, Precision, has_bfloat16
-from covid_ct_mask_net.engines.programs import Compiler
+from covid_ct_mask_net.engines.base import Engine, has_bfloat16
+from covid_ct_mask_net.engines.programs import Program
 from covid_ct_mask_net.engines.select import build_engine
 from covid_ct_mask_net.errors import NotAssessableError
 from covid_ct_mask_net.networks.slice_model import Shared
@@ -110,15 +110,15 @@ def test_crops_and_rows() -> None:
 def test_a_slice_waits_for_what_is_being_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
     model = _networks("light")
     expected = _exact(model)(SLICES[:1])
-    compiled = Counter[str]()
-    build = Compiler.compile
+    compiled = Counter[int]()
+    build = Program.request
 
-    def slow(self: Compiler, graph: ov.Model, precision: Precision) -> ov.CompiledModel:
-        compiled[graph.friendly_name] += 1
+    def slow(self: Program) -> ov.InferRequest:
+        compiled[id(self)] += 1
         time.sleep(0.05)
-        return build(self, graph, precision)
+        return build(self)
 
-    monkeypatch.setattr(Compiler, "compile", slow)
+    monkeypatch.setattr(Program, "request", slow)
     _exact(model).warm()
     once = compiled.total()
     compiled.clear()

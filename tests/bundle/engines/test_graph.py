@@ -66,8 +66,11 @@ def test_box_head_mask_branch_and_s() -> None:
         rows = torch.randn(1, classifier.settings.regions, 5)
         logits = classifier.s(rows)
     flat = np.ascontiguousarray(pooled.permute(0, 2, 3, 1).reshape(5, -1).numpy())
-    for found, wanted in zip(_run(graph.box_graph(detector, 5), flat), expected, strict=True):
-        assert _close(found, wanted)
+    for networks in ([detector], [classifier, detector]):
+        found = _run(graph.box_graph(networks, 5), flat)
+        assert len(found) == 2 * len(networks)
+        for one, wanted in zip(found[-2:], expected, strict=True):
+            assert _close(one, wanted)
     mask_model = graph.mask_graph(heads.mask_head, heads.mask_predictor, 3, 14)
     assert _close(_run(mask_model, np.ascontiguousarray(large.permute(0, 2, 3, 1).numpy()))[0], masks)
     assert _close(_run(graph.s_graph(classifier.s), rows.flatten(1).numpy())[0], logits)

@@ -72,6 +72,17 @@ def test_roi_align_inside_and_outside_of_the_map(channels: int, side: int) -> No
     assert np.isnan(pooled[1::2]).all(), "other regions stay as they were"
 
 
+def test_regions_are_pooled_in_bfloat16_as_torch_rounds_them() -> None:
+    features = np.random.default_rng(4).standard_normal((24, 31, 32)).astype(np.float32)
+    # Halfway between two numbers of bfloat16, to either side.
+    features[:2] = np.asarray([0x3F808000, 0x3F818000] * 16, np.uint32).view(np.float32)
+    boxes, places = _boxes(40, 120.0).numpy(), np.arange(40)
+    pooled, bits = np.zeros((40, 49, 32), np.float32), np.zeros((40, 49, 32), np.uint16)
+    for into in (pooled, bits):
+        kernels.roi_align(features, boxes, np.float32(0.25), places, into, 7)
+    assert np.array_equal(torch.from_numpy(pooled).bfloat16().view(torch.uint16).numpy(), bits)
+
+
 def test_roi_align_of_what_is_no_number_stays_inside() -> None:
     boxes = np.asarray([[np.nan] * 4, [0, 0, np.inf, np.inf]], np.float32)
     pooled = np.zeros((2, 49, 4), np.float32)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
+import pytest
 import torch
 
 from builders.engines import light_networks
 from builders.networks import random_slices
-from covid_ct_mask_net.engines import programs
+from covid_ct_mask_net.engines import calibration, programs
 from covid_ct_mask_net.engines.base import Precision
 from covid_ct_mask_net.engines.cache import GraphCache
-from covid_ct_mask_net.engines.programs import BOX_BATCH, BoxHead, Compiler, MaskBranch, Trunk, Worker
+from covid_ct_mask_net.engines.programs import BOX_BATCH, BoxHeads, Compiler, MaskBranch, Trunk, Worker
 from covid_ct_mask_net.networks.regions import box_outputs, compute_regions
 
 
@@ -18,15 +21,14 @@ def test_more_regions_than_a_batch_and_masks_of_their_class() -> None:
     model = light_networks()
     detector = model.detector
     assert detector is not None
-    compiler = Compiler(Precision.FLOAT32, Precision.FLOAT32, 1, GraphCache(None))
-    worker, head = Worker(), BoxHead.of(detector, compiler)
-    trunk = Trunk(detector, detector.settings, compiler)
+    compiler = Compiler(Precision.FLOAT32, Precision.FLOAT32, GraphCache(None))
+    worker, trunk = Worker(), Trunk(detector, detector.settings, compiler)
+    head = BoxHeads.of([detector], compiler, trunk)
     (image,) = random_slices((64, 96))
-    trunk.prepare((64, 96))
     (regions,) = trunk(worker, image[0].numpy(), head)
     many = np.tile(regions.proposals, (4, 1))[: head.batch + 40]
     assert head.batch < len(many)
-    ((logits, deltas),) = programs.box_outputs(worker, regions.features, regions.scales, many, [head])
+    ((logits, deltas),) = programs.box_outputs(worker, regions.features, regions.scales, many, head)
     with torch.no_grad():
         expected = compute_regions(detector, [image], [1.0])
         scores, moves = box_outputs(
@@ -40,7 +42,7 @@ def test_more_regions_than_a_batch_and_masks_of_their_class() -> None:
     labels = np.asarray([1, 2, 1, 2, 2, 1])
     found = MaskBranch(detector.roi_heads, compiler)(worker, regions, regions.proposals[:6], labels)
     assert np.allclose(found[:, 0], masks[torch.arange(6), torch.from_numpy(labels)].numpy(), atol=1e-4)
-    (none,) = programs.box_outputs(worker, regions.features, regions.scales, many[:0], [head])
+    (none,) = programs.box_outputs(worker, regions.features, regions.scales, many[:0], head)
     assert (none[0].shape, none[1].shape) == ((0, 3), (0, 12))
 
 
@@ -49,24 +51,53 @@ def test_two_box_heads_see_what_each_sees_alone() -> None:
     detector, classifier = model.detector, model.classifier
     assert detector is not None
     assert classifier is not None
-    compiler = Compiler(Precision.FLOAT32, Precision.FLOAT32, 1, GraphCache(None))
-    worker, heads = Worker(), [BoxHead.of(network, compiler) for network in (classifier, detector)]
-    trunk = Trunk(classifier, classifier.detector_settings, compiler)
+    compiler = Compiler(Precision.FLOAT32, Precision.FLOAT32, GraphCache(None))
+    worker, trunk = Worker(), Trunk(classifier, classifier.detector_settings, compiler)
     (image,) = random_slices((64, 96))
-    trunk.prepare((64, 96))
-    together = trunk(worker, image[0].numpy(), *heads)
-    for head, regions in zip(heads, together, strict=True):
-        (alone,) = trunk(worker, image[0].numpy(), head)
-        assert np.array_equal(regions.class_logits, alone.class_logits)
-        assert np.array_equal(regions.deltas, alone.deltas)
+    together = trunk(worker, image[0].numpy(), BoxHeads.of([classifier, detector], compiler, trunk))
+    for network, regions in zip((classifier, detector), together, strict=True):
+        (alone,) = trunk(worker, image[0].numpy(), BoxHeads.of([network], compiler, trunk))
+        assert np.allclose(regions.class_logits, alone.class_logits, atol=1e-5)
+        assert np.allclose(regions.deltas, alone.deltas, atol=1e-5)
+
+
+@pytest.mark.parametrize("precision", [Precision.BFLOAT16, Precision.INT8])
+def test_box_heads_of_less_precision_see_nearly_the_same(
+    precision: Precision, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    if precision is Precision.INT8:
+        pytest.importorskip("nncf", reason="nncf (extra engines) is not installed")
+    monkeypatch.setattr(calibration, "CALIBRATION_SLICES", 2)
+    model = light_networks()
+    detector, classifier = model.detector, model.classifier
+    assert detector is not None
+    assert classifier is not None
+    exact = Compiler(Precision.FLOAT32, Precision.FLOAT32, GraphCache(None))
+    rough = Compiler(precision, Precision.BFLOAT16, GraphCache(tmp_path))
+    worker, trunk = Worker(), Trunk(classifier, classifier.detector_settings, exact)
+    (image,) = random_slices((64, 96))
+    networks = [classifier, detector]
+    true = trunk(worker, image[0].numpy(), BoxHeads.of(networks, exact, trunk))
+    heads = BoxHeads.of(networks, rough, trunk)
+    found = trunk(worker, image[0].numpy(), heads)
+    assert heads.pooled is np.uint16
+    assert len(list(tmp_path.glob("*.xml"))) == (1 if precision is Precision.INT8 else 0)
+    again = trunk(worker, image[0].numpy(), BoxHeads.of(networks, rough, trunk))
+    for one, other, same in zip(true, found, again, strict=True):
+        assert not np.array_equal(one.class_logits, other.class_logits)
+        away = np.abs(one.class_logits - other.class_logits).max()
+        assert away < 0.1 * np.abs(one.class_logits).max()
+        assert np.array_equal(other.class_logits, same.class_logits)
+        assert np.array_equal(other.deltas, same.deltas)
 
 
 def test_batches_of_regions_are_filled_by_the_proposals() -> None:
     detector = light_networks().detector
     assert detector is not None
-    compiler = Compiler(Precision.FLOAT32, Precision.FLOAT32, 1, GraphCache(None))
+    compiler = Compiler(Precision.FLOAT32, Precision.FLOAT32, GraphCache(None))
     proposals = int(detector.rpn.post_nms_top_n())
-    batch = BoxHead.of(detector, compiler).batch
+    trunk = Trunk(detector, detector.settings, compiler)
+    batch = BoxHeads.of([detector], compiler, trunk).batch
     assert batch <= BOX_BATCH
     # Computed beyond what is needed: less than one region a batch.
     assert -(-proposals // batch) * batch - proposals < -(-proposals // batch)
@@ -78,3 +109,6 @@ def test_a_worker_keeps_one_buffer_a_shape() -> None:
     first[:] = 7.0
     assert worker.buffer(2, 3) is first
     assert worker.buffer(3, 2) is not first
+    bits = worker.buffer(2, 3, kind=np.uint16)
+    assert bits is not first
+    assert bits.dtype == np.uint16
