@@ -10,7 +10,6 @@ import logging
 import platform
 import resource
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +29,7 @@ from covid_ct_mask_net.app.logs import PatientDataFilter, event
 from covid_ct_mask_net.app.output_folder import OutputFolder
 from covid_ct_mask_net.app.readers import Readers
 from covid_ct_mask_net.app.settings import AppSettings
+from covid_ct_mask_net.app.waiting_studies import WaitingStudies
 from covid_ct_mask_net.clock import is_fixed, now
 from covid_ct_mask_net.errors import (
     CovidCTMaskNetError,
@@ -77,7 +77,7 @@ class TriageRun:
     audit: AuditLog
     settings: AppSettings
     found: intake.Intake
-    studies: deque[intake.Study]
+    studies: WaitingStudies
     volumes: tuple[Path, ...]
     started: float
     readers: Readers
@@ -139,11 +139,13 @@ class TriageRun:
             volumes = _nifti_volumes(inputs)
             refused = tuple(f for f in found.refused_files if f.path not in set(volumes))
             found = dataclasses.replace(found, refused_files=refused)
-            # A study that is over is let go of, with its headers: so only the run's own queue holds them.
-            studies, found = deque(found.studies), dataclasses.replace(found, studies=())
-            run = cls(folder, audit, settings, found, studies, volumes, started, readers)
+            for study in found.studies:
+                withheld.learn(series.instances[0].header for series in study.series)
+            # Only the queue holds studies: one that is over is let go of, with its headers.
+            waiting, found = WaitingStudies(found.studies), dataclasses.replace(found, studies=())
+            run = cls(folder, audit, settings, found, waiting, volumes, started, readers)
             held.pop_all()
-        run._note_intake(withheld)
+        run._note_intake()
         return run
 
     def __enter__(self) -> Self:
@@ -171,9 +173,7 @@ class TriageRun:
         self.audit.close()
         self.folder.close()
 
-    def _note_intake(self, withheld: PatientDataFilter) -> None:
-        for study in self.studies:
-            withheld.learn(series.instances[0].header for series in study.series)
+    def _note_intake(self) -> None:
         refused = dict(self.found.refused)
         _log.info("input read", extra=event(accepted=self.found.accepted, refused=sum(refused.values())))
         if refused:
@@ -193,7 +193,7 @@ class TriageRun:
         """Yield the studies, one job each; those that were yielded are not held, and not yielded again."""
         from covid_ct_mask_net.app.chain import dicom_jobs, nifti_jobs
 
-        dicom = dicom_jobs(_taken(self.studies), self.found.refused)
+        dicom = dicom_jobs(self.studies, self.found.refused)
         for job in itertools.chain(dicom, nifti_jobs(self.volumes)):
             job.readers = self.readers
             job.deadline = Deadline(self.settings.limits.study_seconds, "study_seconds")
@@ -325,11 +325,6 @@ def _until(deadline: Deadline, read_header: intake.HeaderReader) -> intake.Heade
         return read_header(path, limits)
 
     return read
-
-
-def _taken(studies: deque[intake.Study]) -> Iterator[intake.Study]:
-    while studies:
-        yield studies.popleft()
 
 
 def _nifti_volumes(inputs: Sequence[Path]) -> tuple[Path, ...]:

@@ -1,0 +1,44 @@
+"""Studies that wait for their turn, packed: memory must not grow with the number of studies.
+
+A run looks through all of its input before the first study, and a header takes some 15 kB as pydicom holds
+it. The headers of a series are nearly the same: packed together they take a fiftieth of that.
+"""
+
+from __future__ import annotations
+
+import pickle
+import zlib
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import cast
+
+from covid_ct_mask_net.app.intake import Study
+
+# Speed matters more than the last byte.
+_LEVEL = 1
+
+
+class WaitingStudies:
+    """A queue of studies; iterating takes them out one by one.
+
+    Parameters
+    ----------
+    studies : sequence of Study
+        The first stays as it is: it is wanted at once.
+    """
+
+    def __init__(self, studies: Sequence[Study]) -> None:
+        self._first = deque(studies[:1])
+        # Bytes of this process that never leave it.
+        self._packed = deque(zlib.compress(pickle.dumps(study), _LEVEL) for study in studies[1:])
+
+    def __len__(self) -> int:
+        """Return how many wait."""
+        return len(self._first) + len(self._packed)
+
+    def __iter__(self) -> Iterator[Study]:
+        """Take the studies out in their order."""
+        while self._first:
+            yield self._first.popleft()
+        while self._packed:
+            yield cast("Study", pickle.loads(zlib.decompress(self._packed.popleft())))  # noqa: S301 - see above
