@@ -116,9 +116,15 @@ def segment_lungs(
     airways = find_airways(coarse, air, body, steps)
     pockets = _lung_pockets(air & ~airways, coarse, steps, settings)
     sides = _sides(pockets, body)
+    # Each is as large as an eighth of the volume and more: what is no longer needed goes as early as it can.
+    del pockets, body
     if sides.any():
-        closed = _closed(_with_opacities(sides, coarse, airways, steps), airways, steps, settings)
-        _outline(lungs[inside], hu[inside], closed, air & (sides > 0), airways, factors, settings)
+        air &= sides > 0
+        sides = _with_opacities(sides, coarse, airways, steps)
+        del coarse
+        closed = _closed(sides, airways, steps, settings)
+        del sides
+        _outline(lungs[inside], hu[inside], closed, air, airways, factors, settings)
     return lungs
 
 
@@ -212,12 +218,16 @@ def _lung_pockets(
     """Return pockets of aerated lung: large enough, and no mere gas."""
     # One opening keeps fine bridges (oesophagus, stomach wall, chest wall) from joining pockets.
     opened = dilated(eroded(air, (0, 1, 2)), (0, 1, 2))
-    labels, count = ndimage.label(opened)
-    if count == 0:
-        return np.zeros(air.shape, dtype=bool)
+    kept, box = np.zeros(air.shape, dtype=bool), bounding_box(opened)
+    if box is None:
+        return kept
+    # In the plane pockets fill half of the body; all slices stay, for what is the same on all is no lung.
+    box = (slice(None), *box[1:])
+    labels, count = ndimage.label(opened[box])
+    del opened
     voxel_ml = float(np.prod(steps)) / 1000.0
     counts, sums = np.zeros(count + 1), np.zeros(count + 1)
-    for plane, values in zip(labels, coarse, strict=True):
+    for plane, values in zip(labels, coarse[box], strict=True):
         counts += np.bincount(plane.ravel(), minlength=count + 1)
         sums += np.bincount(plane.ravel(), values.ravel(), minlength=count + 1)
     volumes = counts * voxel_ml
@@ -230,7 +240,7 @@ def _lung_pockets(
         # The inside of a table is the same on every slice; no lung is. Opening takes from the first and last.
         keep[label] = len(profile) < 3 or profile[1:-1].min() < 0.9 * profile[1:-1].max()
     if not keep.any():
-        return np.zeros(air.shape, dtype=bool)
+        return kept
     largest = volumes[keep].max()
     # Beside real lungs, a pocket far below them or tiny in comparison is bowel.
     keep &= volumes >= 0.02 * largest
@@ -238,19 +248,20 @@ def _lung_pockets(
     lowest = np.flatnonzero(areas[main])[0]
     for label in np.flatnonzero(keep):
         keep[label] = label == main or areas[label][lowest:].any()
-    return dilated(keep[labels], (0, 1, 2)) & air
+    kept[box] = keep[labels]
+    return dilated(kept, (0, 1, 2)) & air
 
 
 def _sides(pockets: Mask, body: Mask) -> NDArray[np.uint8]:
     """Return 1 for the right and 2 for the left lung; joined lungs are cut where they touch."""
     sides = np.zeros(pockets.shape, dtype=np.uint8)
-    labels, count = ndimage.label(pockets)
-    columns = np.flatnonzero(body.any(axis=(0, 1)))
-    if count == 0 or not len(columns):
+    columns, lungs = np.flatnonzero(body.any(axis=(0, 1))), bounding_box(pockets)
+    if lungs is None or not len(columns):
         return sides
-    middle = (columns[0] + columns[-1]) / 2.0
+    middle = (columns[0] + columns[-1]) / 2.0 - lungs[2].start
+    labels, _ = ndimage.label(pockets[lungs])
     for label, box in enumerate(ndimage.find_objects(labels), start=1):
-        pocket, inside = labels[box] == label, sides[box]
+        pocket, inside = labels[box] == label, sides[lungs][box]
         # Joined lungs reach far to both sides of the body.
         profile = np.count_nonzero(pocket, axis=(0, 1))
         position = np.arange(box[2].start, box[2].stop)
