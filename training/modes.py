@@ -21,8 +21,9 @@ _STEM = ("conv1", "bn1", "layer1")
 
 
 class DetectorMode(StrEnum):
-    """What is trained of Mask R-CNN: the paper's modes (Table 6), and one to go on with at less cost."""
+    """What is trained of Mask R-CNN: the paper's modes (Table 6), and two to go on with at less cost."""
 
+    ROI_HEADS = "roi_heads"
     HEADS = "heads"
     HELD_STEM = "held_stem"
     FULL = "full"
@@ -56,13 +57,16 @@ def train_detector(network: LesionDetector, mode: DetectorMode | str) -> list[Pa
     network : LesionDetector
         Its parameters are marked (``requires_grad``).
     mode : DetectorMode or str
-        ``heads``: all but the ResNet. The FPN is trained too: it is no part of what ImageNet taught, and
-        frozen random ones could teach the heads nothing. ``held_stem``: all but stem and first residual
-        stage, a fifth less work for a detector that goes on from weights. ``full``: everything.
+        ``roi_heads``: box and mask heads, behind a trunk that a classifier shares. ``heads``: all but the
+        ResNet. The FPN is trained too: it is no part of what ImageNet taught, and frozen random ones could
+        teach the heads nothing. ``held_stem``: all but stem and first residual stage, a fifth less work for
+        a detector that goes on from weights. ``full``: everything.
     """
     mode = _mode(DetectorMode, mode)
     body = network.backbone.body
+    trunk = (network.backbone, network.rpn)
     frozen: dict[DetectorMode, list[Parameter]] = {
+        DetectorMode.ROI_HEADS: [p for part in trunk for p in part.parameters()],
         DetectorMode.HEADS: list(body.parameters()),
         DetectorMode.HELD_STEM: [p for name in _STEM for p in body.get_submodule(name).parameters()],
         DetectorMode.FULL: [],

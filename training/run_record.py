@@ -61,7 +61,7 @@ def segmentation_run(
     ----------
     detector : LesionDetector
     mode : str
-        ``heads``, ``held_stem`` or ``full``.
+        ``roi_heads``, ``heads``, ``held_stem`` or ``full``.
     training, validation : sequence of dict
     trained : sequence of Parameter
         What `modes` chose.

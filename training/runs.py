@@ -36,7 +36,7 @@ from covid_ct_mask_net.training.predictions import MAIN, Predictions, prediction
 
 SCHEMA = "covid-ct-mask-net/run/1"
 MODES = {
-    "segmentation": ("heads", "held_stem", "full"),
+    "segmentation": ("roi_heads", "heads", "held_stem", "full"),
     "classifier": ("s", "s_boxes", "s_bn", "full"),
     "binary": ("s", "s_boxes", "s_bn", "full"),
 }
@@ -70,7 +70,7 @@ class RunInfo:
     Attributes
     ----------
     kind, mode
-        ``segmentation`` (heads, held_stem, full), ``classifier`` or ``binary`` (s,
+        ``segmentation`` (roi_heads, heads, held_stem, full), ``classifier`` or ``binary`` (s,
         s_boxes, s_bn, full).
     model
         ``covid-ct-mask-net``, or a baseline: resnet50, resnet18, densenet121, light-cnn.

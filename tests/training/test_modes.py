@@ -36,6 +36,13 @@ def test_a_held_stem_ends_with_the_first_stage() -> None:
     assert all(p.requires_grad for p in detector.backbone.body.get_submodule("layer2").parameters())
 
 
+def test_roi_heads_leave_what_proposals_depend_on() -> None:
+    detector = LesionDetector(DetectorSettings(backbone="resnet18", truncation=2))
+    trained = {id(p) for p in train_detector(detector, "roi_heads")}
+    assert trained == {id(p) for p in detector.roi_heads.parameters()}
+    assert not any(p.requires_grad for part in (detector.backbone, detector.rpn) for p in part.parameters())
+
+
 def test_classifier_modes_have_the_papers_sizes() -> None:
     classifier = CovidCTMaskNet(DetectorSettings(), ClassifierSettings())
     counted = {}
@@ -82,5 +89,5 @@ def test_statistics_are_frozen_layer_by_layer() -> None:
 
 def test_unknown_mode_is_refused_with_the_allowed_ones() -> None:
     detector = LesionDetector(DetectorSettings(backbone="resnet18", truncation=2))
-    with pytest.raises(UsageError, match=r"'body'.*heads or held_stem or full"):
+    with pytest.raises(UsageError, match=r"'body'.*roi_heads or heads or held_stem or full"):
         train_detector(detector, "body")

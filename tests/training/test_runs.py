@@ -50,7 +50,7 @@ def test_history_of_a_resumed_run_repeats_no_epoch_and_takes_new_columns(tmp_pat
 
 
 def test_unknown_kinds_and_sources_are_refused() -> None:
-    with pytest.raises(UsageError, match="segmentation: heads, held_stem, full"):
+    with pytest.raises(UsageError, match="segmentation: roi_heads, heads, held_stem, full"):
         RunInfo(kind="segmentation", mode="s")
     with pytest.raises(UsageError, match="internal or external"):
         RunInfo(kind="classifier", mode="s", evaluations={"test": Evaluation("x", "elsewhere")})

@@ -18,6 +18,7 @@ MODE_NAMES = {
     "s_bn": "S + batch normalisation",
     "full": "full model",
     "heads": "heads only",
+    "roi_heads": "box and mask heads",
     "held_stem": "all but the stem",
     "s_boxes": "S + box head",
 }
