@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
+from torch import Tensor
 
 from covid_ct_mask_net.engines.base import Engine, EngineName, Precision
 from covid_ct_mask_net.networks.classifier import CovidCTMaskNet
 from covid_ct_mask_net.networks.detector import LesionDetector
+from covid_ct_mask_net.networks.slice_model import SliceOutput
 from covid_ct_mask_net.results import EngineReport
 
 
 class TorchEngine(Engine):
-    """`SliceModel` itself, on a device.
+    """`SliceModel` itself, on a device, in float32.
+
+    On a GPU, cuDNN left to itself computes convolutions in TF32, with ten bits of a number instead of 23: its
+    use is turned off while the engine computes.
 
     Parameters
     ----------
@@ -41,3 +48,10 @@ class TorchEngine(Engine):
             f"torch {torch.__version__}",
             note,
         )
+
+    def forward(
+        self, slices: Tensor | Sequence[Tensor], scales: Sequence[float] | None = None
+    ) -> list[SliceOutput]:
+        """Return one output a slice, in order; as `SliceModel`."""
+        with torch.backends.cudnn.flags(enabled=torch.backends.cudnn.enabled, allow_tf32=False):
+            return super().forward(slices, scales)

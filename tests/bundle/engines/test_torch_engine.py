@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
 import torch
 
 from builders.engines import equal, light_networks, reference
 from builders.networks import random_slices
 from covid_ct_mask_net.engines.torch_engine import TorchEngine
+from covid_ct_mask_net.networks.slice_model import SliceModel
 
 
 def test_it_is_the_reference() -> None:
@@ -18,3 +22,22 @@ def test_it_is_the_reference() -> None:
     assert equal(engine(slices), reference(model)(slices))
     assert (engine.report.name, engine.report.device, engine.report.note) == ("torch", "cpu", "because")
     assert engine.report.runtime.startswith("torch ")
+
+
+def test_convolutions_of_a_gpu_are_not_rounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = light_networks()
+    assert model.detector is not None
+    assert model.classifier is not None
+    engine = TorchEngine(model.detector, model.classifier, 0.25, torch.device("cpu"))
+    seen = []
+    compute = SliceModel.forward
+
+    def watched(self: SliceModel, *arguments: Any) -> Any:
+        seen.append((torch.backends.cudnn.allow_tf32, torch.backends.cudnn.enabled))
+        return compute(self, *arguments)
+
+    monkeypatch.setattr(SliceModel, "forward", watched)
+    before = (torch.backends.cudnn.allow_tf32, torch.backends.cudnn.enabled)
+    engine(random_slices((64, 64)))
+    assert seen == [(False, True)]
+    assert (torch.backends.cudnn.allow_tf32, torch.backends.cudnn.enabled) == before
