@@ -6,12 +6,14 @@ import sys
 
 from covid_ct_mask_net.app.process_safety import settled_process
 from covid_ct_mask_net.errors import CovidCTMaskNetError, ExitCode
+from covid_ct_mask_net.heaps import share_heaps
 from covid_ct_mask_net.process_user import settle_user
 
 
 def main() -> ExitCode:
     """Run the application on what the command line or the ``HOLOSCAN_*`` variables name."""
     settle_user()
+    share_heaps()
     with settled_process():
         return _run()
 

@@ -20,6 +20,7 @@ from typing import NoReturn
 
 from covid_ct_mask_net import RESEARCH_NOTICE, __version__, lean_imports
 from covid_ct_mask_net.errors import CovidCTMaskNetError, ExitCode
+from covid_ct_mask_net.heaps import share_heaps
 from covid_ct_mask_net.process_user import settle_user
 
 COMMANDS = (
@@ -101,6 +102,7 @@ def program() -> NoReturn:
     has done all it was asked. What is registered for the end runs; the rest the system takes back at once.
     """
     lean_imports.allow()
+    share_heaps()
     code = main()
     atexit._run_exitfuncs()
     with contextlib.suppress(OSError):
