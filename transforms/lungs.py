@@ -24,6 +24,7 @@ from covid_ct_mask_net.transforms.morphology import (
     eroded_by_box,
     holes,
     label_sizes,
+    labelled,
     opened_by_box,
 )
 from covid_ct_mask_net.transforms.opacities import enclosed_opacities, wall_opacities
@@ -192,7 +193,7 @@ def _body(coarse: NDArray[np.float32], steps: tuple[float, float], outside: Mask
     solid = opened_by_box(
         coarse > -400.0, (int(_BODY_OPENING_MM / steps[0]), int(_BODY_OPENING_MM / steps[1]))
     )
-    labels, count = ndimage.label(solid)
+    labels, count = labelled(solid)
     if count == 0:
         return np.zeros(coarse.shape, dtype=bool)
     largest = labels == label_sizes(labels, count)[1:].argmax() + 1
@@ -223,7 +224,7 @@ def _lung_pockets(
         return kept
     # In the plane pockets fill half of the body; all slices stay, for what is the same on all is no lung.
     box = (slice(None), *box[1:])
-    labels, count = ndimage.label(opened[box])
+    labels, count = labelled(opened[box])
     del opened
     voxel_ml = float(np.prod(steps)) / 1000.0
     counts, sums = np.zeros(count + 1), np.zeros(count + 1)
@@ -259,7 +260,7 @@ def _sides(pockets: Mask, body: Mask) -> NDArray[np.uint8]:
     if lungs is None or not len(columns):
         return sides
     middle = (columns[0] + columns[-1]) / 2.0 - lungs[2].start
-    labels, _ = ndimage.label(pockets[lungs])
+    labels, _ = labelled(pockets[lungs])
     for label, box in enumerate(ndimage.find_objects(labels), start=1):
         pocket, inside = labels[box] == label, sides[lungs][box]
         # Joined lungs reach far to both sides of the body.
@@ -281,7 +282,7 @@ def _cut(pocket: Mask, middle: float) -> NDArray[np.uint8]:
     core = pocket
     for _ in range(6):
         core = eroded_by_box(core, (1, 1))
-        labels, count = ndimage.label(core)
+        labels, count = labelled(core)
         if count < 2:
             continue
         sizes = np.bincount(labels.ravel())[1:]

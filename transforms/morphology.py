@@ -109,6 +109,15 @@ def holes(planes: Mask, largest: float = np.inf) -> Mask:
     return found
 
 
+def labelled(mask: Mask) -> tuple[NDArray[np.integer[Any]], int]:
+    """Return what ``ndimage.label`` does, in 16 bits a voxel where they tell all components apart."""
+    try:
+        labels, count = ndimage.label(mask, output=np.uint16)
+    except RuntimeError:
+        labels, count = ndimage.label(mask)
+    return labels, count
+
+
 def label_sizes(labels: NDArray[np.integer[Any]], count: int) -> NDArray[np.int64]:
     """Return the voxels of each label from 0 to ``count``, as ``bincount`` does, without a copy of all."""
     sizes = np.zeros(count + 1, dtype=np.int64)

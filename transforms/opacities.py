@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from covid_ct_mask_net.transforms.morphology import bounding_box, dilated, eroded
+from covid_ct_mask_net.transforms.morphology import bounding_box, dilated, eroded, labelled
 
 Mask = NDArray[np.bool_]
 
@@ -51,7 +51,7 @@ def enclosed_opacities(lung: Mask) -> Mask:
     core = tissue
     for _ in range(_VESSEL_STEPS):
         core = eroded(core, (0, 1, 2), outside=True)
-    labels, _ = ndimage.label(core)
+    labels, _ = labelled(core)
     inside = core & (labels != labels[0, 0, 0])
     if inside.any():
         for _ in range(_VESSEL_STEPS):

@@ -83,3 +83,14 @@ def test_each_slice_is_taken_once_and_errors_come_out() -> None:
 
     with pytest.raises(ValueError, match="0"):
         morphology.each_slab(fail, 5)
+
+
+def test_components_are_labelled_as_by_scipy_however_many_there_are() -> None:
+    chessboard = np.indices((1, 500, 500)).sum(axis=0) % 2 == 0
+    for mask, bits in ((chessboard[:, :9, :9], 16), (chessboard, 32)):
+        expected, count = ndimage.label(mask)
+        found, number = morphology.labelled(mask)
+        assert number == count
+        assert found.itemsize * 8 == bits
+        assert np.array_equal(found, expected)
+    assert count > 2**16
