@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,12 +76,7 @@ class Compiler:
     cache : GraphCache
     """
 
-    def __init__(
-        self,
-        precision: Precision,
-        rest: Precision,
-        cache: GraphCache,
-    ) -> None:
+    def __init__(self, precision: Precision, rest: Precision, cache: GraphCache) -> None:
         self.precision = precision
         self.rest = rest
         self.cache = cache
@@ -103,14 +98,22 @@ class Compiler:
 
         return self.cache.graph(key, build, self.core)
 
-    def box_heads(self, networks: Sequence[FasterRCNN], batch: int, samples: Iterable[Floats]) -> ov.Model:
-        """Return the graph of box heads; ``samples`` are pooled regions that an int8 one is calibrated on."""
+    def box_heads(self, networks: Sequence[FasterRCNN], batch: int, side: int, trunk: Trunk) -> ov.Model:
+        """Return the graph of box heads; one of int8 is calibrated on regions that the trunk proposes."""
         model = graph.box_graph(networks, batch)
         if self.precision is not Precision.INT8:
             return model
-        # What regions are like follows from the trunk.
-        key = network_key(nn.ModuleList(networks), "box heads", Precision.INT8.value, str(batch))
-        return self.cache.graph(key, lambda: quantise_box_heads(model, samples), self.core)
+        # What the regions are like follows from all of the network.
+        key = network_key(
+            nn.ModuleList(networks),
+            "box heads",
+            Precision.INT8.value,
+            str(batch),
+            str(trunk.settings.to_dict()),
+        )
+        return self.cache.graph(
+            key, lambda: quantise_box_heads(model, trunk.pooled_phantoms(batch, side)), self.core
+        )
 
     def program(self, model: ov.Model, precision: Precision) -> Program:
         """Return a graph as the workers run it."""
@@ -170,7 +173,7 @@ class BoxHeads:
         proposals = int(networks[0].rpn.post_nms_top_n())
         batch = -(-proposals // -(-proposals // BOX_BATCH))
         side = int(networks[0].roi_heads.box_roi_pool.output_size[0])
-        model = compiler.box_heads(networks, batch, trunk.pooled_phantoms(batch, side))
+        model = compiler.box_heads(networks, batch, side, trunk)
         pooled: type[np.float32] | type[np.uint16] = np.float32
         if compiler.rest is Precision.BFLOAT16:
             # Pooled in bfloat16: the graph would round to it anyway, after twice the memory was written.
@@ -218,6 +221,7 @@ class Trunk:
     """
 
     def __init__(self, network: FasterRCNN, settings: DetectorSettings, compiler: Compiler) -> None:
+        self.settings = settings
         self._compiler = compiler
         self._model = compiler.trunk(network, settings)
         self._programs: dict[tuple[int, int], Program] = {}
