@@ -28,17 +28,24 @@ class WaitingStudies:
     """
 
     def __init__(self, studies: Sequence[Study]) -> None:
-        self._first = deque(studies[:1])
-        # Bytes of this process that never leave it.
-        self._packed = deque(zlib.compress(pickle.dumps(study), _LEVEL) for study in studies[1:])
+        self._waiting = deque([*studies[:1], *map(_packed, studies[1:])])
 
     def __len__(self) -> int:
         """Return how many wait."""
-        return len(self._first) + len(self._packed)
+        return len(self._waiting)
 
     def __iter__(self) -> Iterator[Study]:
         """Take the studies out in their order."""
-        while self._first:
-            yield self._first.popleft()
-        while self._packed:
-            yield cast("Study", pickle.loads(zlib.decompress(self._packed.popleft())))  # noqa: S301 - see above
+        while self._waiting:
+            study = self._waiting.popleft()
+            # Bytes of this process that never left it.
+            yield cast("Study", pickle.loads(zlib.decompress(study))) if isinstance(study, bytes) else study  # noqa: S301
+
+
+def _packed(study: Study) -> bytes | Study:
+    """Return a study as bytes, or as it is where it cannot be packed: it then takes more memory, no more."""
+    try:
+        return zlib.compress(pickle.dumps(study), _LEVEL)
+    except (AttributeError, TypeError, RecursionError, pickle.PicklingError):
+        # pydicom keeps a function of its own beside several names of persons in one element.
+        return study
