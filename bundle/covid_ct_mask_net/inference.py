@@ -40,6 +40,9 @@ class SliceInferer(Inferer):
     settled : callable, optional
         Told the evidence so far in reading order, and the sampling; where that allows it, reading ends once
         this says that the answer cannot change (`VolumeTriage.settled`).
+    missing : callable, optional
+        Told the same, says how many more slices that takes at least (`VolumeTriage.missing`): slices beyond
+        would be computed and not be read.
     """
 
     def __init__(
@@ -47,6 +50,7 @@ class SliceInferer(Inferer):
         batch_size: int,
         mask_threshold: float,
         settled: Callable[[Sequence[SliceEvidence], SliceSampling], bool] | None = None,
+        missing: Callable[[Sequence[SliceEvidence], SliceSampling], int | None] | None = None,
     ) -> None:
         super().__init__()
         if batch_size < 1:
@@ -54,6 +58,7 @@ class SliceInferer(Inferer):
         self.batch_size = batch_size
         self.mask_threshold = mask_threshold
         self.settled = settled
+        self.missing = missing
 
     def __call__(  # type: ignore[override]
         self,
@@ -96,8 +101,10 @@ class SliceInferer(Inferer):
         order = _reading_order(indices, sampling)
         may_stop = None if sampling is None or not sampling.may_stop else sampling
         read: list[SliceEvidence] = []
-        for start in range(0, len(order), self.batch_size):
-            places = order[start : start + self.batch_size]
+        start = 0
+        while start < len(order):
+            places = order[start : start + self._batch(read, may_stop)]
+            start += len(places)
             batch = torch.as_tensor(inputs[places]).to(device)
             outputs = _computed(network, batch, [scale] * len(places))
             for at, output in zip(places, outputs, strict=True):
@@ -108,6 +115,17 @@ class SliceInferer(Inferer):
             if progress is not None:
                 progress(len(places))
         return read if sampling is None else sorted(read, key=lambda one: one.slice_index)
+
+    def _batch(self, read: Sequence[SliceEvidence], sampling: SliceSampling | None) -> int:
+        """Return how many slices are computed next."""
+        if sampling is None or self.missing is None or not read:
+            return self.batch_size
+        missing = self.missing(read, sampling)
+        if missing is None:
+            return self.batch_size
+        # Half a batch at least: slices are computed side by side, and what is missing may take many.
+        wanted = max(missing, sampling.first_pass - len(read), self.batch_size // 2, 1)
+        return min(self.batch_size, wanted)
 
     def _ends(self, read: Sequence[SliceEvidence], sampling: SliceSampling | None) -> bool:
         return (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -11,11 +11,12 @@ from torch import Tensor
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 
 from builders.networks import random_slices, small_model
+from covid_ct_mask_net import inference
 from covid_ct_mask_net.errors import NotAssessableError, UsageError
 from covid_ct_mask_net.evidence import SliceEvidence
 from covid_ct_mask_net.inference import SliceInferer, crop_masks, prepare_volume, single_volume
 from covid_ct_mask_net.labels import LesionClass
-from covid_ct_mask_net.networks.slice_model import SliceModel
+from covid_ct_mask_net.networks.slice_model import SliceModel, SliceOutput
 from covid_ct_mask_net.slice_crop import SliceCrop
 from covid_ct_mask_net.slice_sampling import SlicePlan, SliceSampling
 
@@ -195,6 +196,38 @@ def test_reading_stops_at_the_same_slice_in_any_batch(model: SliceModel, batch_s
     assert [one.slice_index for one in read] == [3, 4, 8]
     whole = SliceInferer(8, 0.5)(SLICES, model, INDICES)
     assert all(_same(one, next(w for w in whole if w.slice_index == one.slice_index)) for one in read)
+
+
+@pytest.mark.parametrize(
+    ("missing", "computed"),
+    [
+        (lambda read, _: 7 - len(read), [4, 3]),
+        # Half a batch at least.
+        (lambda *_: 1, [4, 2, 2]),
+        (lambda *_: 30, [4, 4]),
+        (lambda *_: None, [4, 4]),
+        (None, [4, 4]),
+    ],
+)
+def test_no_more_is_computed_than_is_known_to_be_missing(
+    model: SliceModel,
+    monkeypatch: pytest.MonkeyPatch,
+    missing: Callable[..., int | None] | None,
+    computed: list[int],
+) -> None:
+    indices, batches = list(range(12)), []
+    compute = inference._computed
+
+    def counted(network: SliceModel, batch: Tensor, scales: list[float]) -> list[SliceOutput]:
+        batches.append(len(batch))
+        return compute(network, batch, scales)
+
+    monkeypatch.setattr(inference, "_computed", counted)
+    inferer = SliceInferer(4, 0.5, lambda read, _: len(read) == 7, missing)
+    sampling = SlicePlan.parse("adaptive").sample(indices, 1.0)
+    read = inferer(SLICES[:1].repeat(12, 1, 1, 1), model, indices, sampling=sampling)
+    assert sorted(one.slice_index for one in read) == sorted(sampling.order[:7])
+    assert batches == computed
 
 
 def test_only_adaptive_reading_stops(model: SliceModel) -> None:

@@ -30,10 +30,17 @@ class PoolingRule(ABC):
     def describe(self) -> str:
         """Return the rule in words."""
 
+    def missing(self, slices: Probabilities) -> int | None:
+        """Return how many more slices it takes at least until no other one can change the answer.
+
+        None where that never is so, as with rules that look at all slices.
+        """
+        del slices
+        return None
+
     def settled(self, slices: Probabilities) -> bool:
         """Tell whether no slice that is read after these can change the answer, whatever it shows."""
-        del slices
-        return False
+        return self.missing(slices) == 0
 
     def at_step(self, step_mm: float) -> PoolingRule:
         """Return the rule for slices of which one in each ``step_mm`` millimetres may be read."""
@@ -122,10 +129,10 @@ class CappedTopKMean(TopKMean):
             f"probability of disease from {self.ceiling:g} on count alike, those read first are taken"
         )
 
-    def settled(self, slices: Probabilities) -> bool:
-        """See the class."""
+    def missing(self, slices: Probabilities) -> int:
+        """See `PoolingRule`."""
         sure = np.count_nonzero(slices[:, SliceClass.CONTROL] <= 1.0 - self.ceiling)
-        return bool(sure >= self.k)
+        return max(0, self.k - int(sure))
 
 
 class CappedExtentMean(CappedTopKMean):

@@ -173,11 +173,24 @@ class VolumeTriage:
             Which slices may be read.
         """
         pooling = self.pooling.at_step(sampling.step_mm)
-        probabilities = _softmax(np.array([e.logits for e in evidence]) / self.temperature)
+        probabilities = self._probabilities(evidence)
         if not (np.isfinite(probabilities).all() and pooling.settled(probabilities)):
             return False
         disease = 1.0 - float(pooling(probabilities)[SliceClass.CONTROL])
         return disease >= self.priority_rules.urgent_probability
+
+    def missing(self, evidence: Sequence[SliceEvidence], sampling: SliceSampling) -> int | None:
+        """Return how many more slices must be read at least until `settled`; None if that is not known.
+
+        Parameters are those of `settled`.
+        """
+        probabilities = self._probabilities(evidence)
+        if not np.isfinite(probabilities).all():
+            return None
+        return self.pooling.at_step(sampling.step_mm).missing(probabilities)
+
+    def _probabilities(self, evidence: Sequence[SliceEvidence]) -> NDArray[np.float64]:
+        return _softmax(np.array([one.logits for one in evidence]) / self.temperature)
 
     def _pool(self, pooling: PoolingRule, probabilities: NDArray[np.float64]) -> tuple[float, float, float]:
         if not np.isfinite(probabilities).all():

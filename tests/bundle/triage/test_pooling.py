@@ -146,6 +146,9 @@ def test_a_settled_rule_cannot_be_changed(seed: int) -> None:
     slices = random.dirichlet([0.2, 0.4, 0.4], size=40)
     settled = [n for n in range(1, 41) if rule.settled(slices[:n])]
     assert settled, "these seeds have enough sure slices"
+    missing = rule.missing(slices[: settled[0] - 1])
+    assert missing == 1
+    assert rule.missing(slices[:0]) == 3
     answer = rule(slices[: settled[0]])
     for n in settled:
         assert np.array_equal(rule(slices[:n]), answer)
@@ -160,7 +163,9 @@ def test_a_settled_rule_cannot_be_changed(seed: int) -> None:
     "rule", [r for r in RULES if not isinstance(r, CappedTopKMean)], ids=lambda rule: type(rule).__name__
 )
 def test_rules_without_a_ceiling_never_settle(rule: PoolingRule) -> None:
-    assert not rule.settled(np.tile([0.0, 0.0, 1.0], (500, 1)))
+    slices = np.tile([0.0, 0.0, 1.0], (500, 1))
+    assert not rule.settled(slices)
+    assert rule.missing(slices) is None
 
 
 def test_a_ceiling_lies_between_the_bounds() -> None:

@@ -213,12 +213,15 @@ def test_a_rule_that_is_settled_below_urgent_does_not_stop() -> None:
     assert VolumeTriage(CappedTopKMean(2, 0.5), priority_rules=rules).settled(slices, sampling)
     assert VolumeTriage(CappedExtentMean(15.0, 0.5), priority_rules=rules).settled(slices, sampling)
     assert not VolumeTriage(CappedExtentMean(20.0, 0.5), priority_rules=rules).settled(slices, sampling)
+    assert VolumeTriage(CappedExtentMean(15.0, 0.5), priority_rules=rules).missing(slices, sampling) == 0
+    assert VolumeTriage(CappedExtentMean(35.0, 0.5), priority_rules=rules).missing(slices, sampling) == 4
     unsure = VolumeTriage(CappedTopKMean(2, 0.5))
     assert not unsure.settled(slices, sampling), "lesions elsewhere could make it urgent"
     broken = [evidence(1, logits=(np.nan, 0.0, 0.0)), *slices]
     assert not VolumeTriage(CappedTopKMean(2, 0.5), priority_rules=PriorityRules(0.5)).settled(
         broken, sampling
     )
+    assert VolumeTriage(CappedTopKMean(2, 0.5)).missing(broken, sampling) is None
 
 
 def test_volumes_are_estimated_from_the_slices_read() -> None:
