@@ -123,7 +123,7 @@ class VolumeTriage:
         if not evidence:
             raise NotAssessableError("NO_EVIDENCE", "No slice of the volume was assessed.")
         evidence = sorted(evidence, key=lambda e: e.slice_index)
-        probabilities = _softmax(np.array([e.logits for e in evidence]) / self.temperature)
+        probabilities = self._probabilities(evidence)
         read = [e.slice_index for e in evidence]
         step_mm = float(voxel_spacing(grid.affine)[2]) if sampling is None else sampling.step_mm
         pooling = self.pooling.at_step(step_mm)
