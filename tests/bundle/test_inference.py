@@ -205,6 +205,7 @@ def test_reading_stops_at_the_same_slice_in_any_batch(model: SliceModel, batch_s
         # Half a batch at least.
         (lambda *_: 1, [4, 2, 2]),
         (lambda *_: 30, [4, 4]),
+        (lambda *_: 0, [4, 4]),
         (lambda *_: None, [4, 4]),
         (None, [4, 4]),
     ],

@@ -53,5 +53,12 @@ class TorchEngine(Engine):
         self, slices: Tensor | Sequence[Tensor], scales: Sequence[float] | None = None
     ) -> list[SliceOutput]:
         """Return one output a slice, in order; as `SliceModel`."""
-        with torch.backends.cudnn.flags(enabled=torch.backends.cudnn.enabled, allow_tf32=False):
+        cudnn = torch.backends.cudnn
+        # What is not named here would be set to its default.
+        with cudnn.flags(
+            enabled=cudnn.enabled,
+            benchmark=cudnn.benchmark,
+            deterministic=cudnn.deterministic,
+            allow_tf32=False,
+        ):
             return super().forward(slices, scales)

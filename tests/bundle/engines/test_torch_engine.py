@@ -29,15 +29,17 @@ def test_convolutions_of_a_gpu_are_not_rounded(monkeypatch: pytest.MonkeyPatch) 
     assert model.detector is not None
     assert model.classifier is not None
     engine = TorchEngine(model.detector, model.classifier, 0.25, torch.device("cpu"))
-    seen = []
+    seen, cudnn = [], torch.backends.cudnn
     compute = SliceModel.forward
 
     def watched(self: SliceModel, *arguments: Any) -> Any:
-        seen.append((torch.backends.cudnn.allow_tf32, torch.backends.cudnn.enabled))
+        seen.append((cudnn.allow_tf32, cudnn.enabled, cudnn.deterministic, cudnn.benchmark))
         return compute(self, *arguments)
 
     monkeypatch.setattr(SliceModel, "forward", watched)
-    before = (torch.backends.cudnn.allow_tf32, torch.backends.cudnn.enabled)
+    monkeypatch.setattr(cudnn, "deterministic", True)
+    monkeypatch.setattr(cudnn, "benchmark", True)
+    before = (cudnn.allow_tf32, cudnn.enabled)
     engine(random_slices((64, 64)))
-    assert seen == [(False, True)]
-    assert (torch.backends.cudnn.allow_tf32, torch.backends.cudnn.enabled) == before
+    assert seen == [(False, True, True, True)]
+    assert (cudnn.allow_tf32, cudnn.enabled, cudnn.deterministic, cudnn.benchmark) == (*before, True, True)
