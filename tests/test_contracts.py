@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Set
 from pathlib import Path
 
 import pytest
@@ -90,3 +91,15 @@ def test_every_package_is_declared() -> None:
         for init in folder.rglob("__init__.py"):
             found.add(".".join([base, *init.parent.relative_to(folder).parts]))
     assert found == declared
+
+
+def test_cases_come_in_the_same_order_in_each_process(request: pytest.FixtureRequest) -> None:
+    # pytest-xdist refuses a run whose workers collect in different orders. A set has none, and one of
+    # functions agrees between two processes often enough to go unseen.
+    unordered = {
+        item.nodeid.partition("[")[0]
+        for item in request.session.items
+        for mark in item.iter_markers("parametrize")
+        if any(isinstance(values, Set) for values in (*mark.args[1:2], mark.kwargs.get("argvalues")))
+    }
+    assert not unordered

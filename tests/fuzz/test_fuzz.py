@@ -58,7 +58,7 @@ def test_equal_numbers_give_equal_files() -> None:
     assert first.contents != make_batch(7, 2, studies=["RLELossless"], volumes=5).contents
 
 
-@pytest.mark.parametrize("mutation", {*mutations.DICOM}, ids=lambda mutation: mutation.__name__)
+@pytest.mark.parametrize("mutation", dict.fromkeys(mutations.DICOM), ids=lambda mutation: mutation.__name__)
 def test_each_kind_of_damage_changes_a_file(mutation: mutations.Mutation) -> None:
     content = dicom_seeds()["JPEG2000Lossless"][0]
     changed = 0
@@ -69,7 +69,7 @@ def test_each_kind_of_damage_changes_a_file(mutation: mutations.Mutation) -> Non
     assert changed > 0
 
 
-@pytest.mark.parametrize("mutation", {*mutations.NIFTI}, ids=lambda mutation: mutation.__name__)
+@pytest.mark.parametrize("mutation", dict.fromkeys(mutations.NIFTI), ids=lambda mutation: mutation.__name__)
 def test_each_kind_of_damage_changes_a_volume(mutation: mutations.Mutation) -> None:
     spoilt = bytearray(nifti_seeds()[2])
     mutation(spoilt, np.random.default_rng(1))
