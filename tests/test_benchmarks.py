@@ -8,7 +8,6 @@ from types import ModuleType
 
 import pytest
 import torch
-from torchvision.ops import nms
 
 from builders.networks import random_slices, small_model
 
@@ -33,24 +32,15 @@ def test_the_paper_s_loop_gives_the_logits_of_our_classifier() -> None:
         assert torch.allclose(logits, classifier(slices), atol=1e-5)
 
 
-@pytest.mark.parametrize("threshold", [0.1, 0.5, 0.9])
-def test_iterated_nms_is_greedy_nms(threshold: float) -> None:
-    generator = torch.Generator().manual_seed(1)
-    corners = torch.rand(5, 300, 2, 2, generator=generator) * 60
-    boxes = torch.cat([corners.amin(2), corners.amax(2)], dim=-1)
-    valid = torch.rand(5, 300, generator=generator) < 0.8
-    kept = _module("gpu").greedy_nms(boxes, valid, threshold)
-    for group, real, found in zip(boxes, valid, kept, strict=True):
-        places = torch.nonzero(real)[:, 0]
-        expected = places[nms(group[places], torch.arange(len(places), 0, -1).float(), threshold)]
-        assert torch.equal(torch.nonzero(found)[:, 0], expected.sort().values)
-    assert 0 < kept.sum() < valid.sum()
-
-
-def test_without_loops_on_the_device_the_logits_are_the_same() -> None:
-    classifier = small_model(image_min_size=64).classifier
-    assert classifier is not None
-    slices = torch.stack(random_slices(*[(64, 64)] * 3))
-    logits = _module("gpu").Batched(classifier.eval(), amp=False, compiled=False)(slices)
-    with torch.inference_mode():
-        assert torch.allclose(logits, classifier(slices), atol=1e-4)
+def test_the_engines_of_a_gpu_are_compared(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    size, amount = ["--network", "light", "--size", "64"], ["--batch", "2", "--slices", "2", "--rounds", "1"]
+    words = ["gpu.py", "--device", "cpu", *size, *amount]
+    monkeypatch.setattr("sys.argv", words)
+    _module("gpu").main()
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()[2:]]
+    assert [row[0] for row in rows] == ["torch", "exact", "fast", "fast,"]
+    same, away = rows[1][-2:]
+    assert same == "2/2"
+    assert float(away) < 1e-4

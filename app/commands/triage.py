@@ -72,7 +72,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--engine",
         choices=["auto", "torch", "exact", "fast"],
-        help="how the networks are computed: exact (float32, OpenVINO), fast (bfloat16 or int8: other "
+        help="how the networks are computed: exact (float32), fast (bfloat16, or int8 on a CPU: other "
         "numbers, for weights trained for it), torch (the reference); auto, the default, is torch on a GPU "
         "and exact on a CPU",
     )

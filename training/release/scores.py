@@ -3,9 +3,11 @@
     python -m covid_ct_mask_net.training.release.scores --detector FILE --cohort DIR --output FILE
 
 A score is the probability that a box meets a lesion of its class well, not that there is a lesion; on large
-ragged lesions it stays low although the outline is good. One constant on the background's logit moves all
-scores without changing their order within a class. It is fitted on synthetic validation slices, in favour of
-recall: scanners and readers that the detector has not seen lower its scores.
+ragged lesions it stays low although the outline is good. One constant on the background's logit moves the
+scores of all boxes without changing their order within a class. It is fitted on synthetic validation slices,
+in favour of recall: scanners and readers that the detector has not seen lower its scores.
+
+Where scores are multiplied by how sure the masks are, the constant is what a mask of usual certainty needs.
 """
 
 from __future__ import annotations
@@ -14,13 +16,16 @@ import argparse
 import json
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from covid_ct_mask_net.checkpoints import load_segmentation, save_checkpoint
 from covid_ct_mask_net.networks.detector import LesionDetector
+from covid_ct_mask_net.networks.maskness import maskness
 from covid_ct_mask_net.training.files import write_text
 from covid_ct_mask_net.training.metrics.lesion_dice import outlined_labels
 from covid_ct_mask_net.training.release.cohort_slices import LabelledSlice, cohort_slices
@@ -28,19 +33,41 @@ from covid_ct_mask_net.training.release.pack import CARD
 
 # Dice may be this much lower, as a share of the best, for a lower threshold.
 _GIVEN_UP = 0.03
+# Which detections count as being at the threshold.
+_NEAR = 0.1
 THRESHOLDS = tuple(round(0.1 + 0.05 * n, 2) for n in range(13))
 
 
-@torch.no_grad()
-def best_threshold(detector: LesionDetector, slices: Iterable[LabelledSlice]) -> float:
-    """Return the lowest score from which on detections outline lesions about as well as they can.
+@dataclass(frozen=True)
+class OperatingPoint:
+    """Where to cut.
 
-    Measured by the mean Dice of GGO and consolidation; 3 % of the best are given up for recall. Slices
-    without lesions count too: what is found there lowers Dice.
+    Attributes
+    ----------
+    threshold
+        The lowest score from which on detections outline lesions about as well as they can.
+    maskness
+        Median of how sure masks are that score about as much; 1 where scores do not count it.
+    """
+
+    threshold: float
+    maskness: float = 1.0
+
+
+@torch.no_grad()
+def operating_point(detector: LesionDetector, slices: Iterable[LabelledSlice]) -> OperatingPoint:
+    """Return where outlines are best, for recall's sake 3 % below.
+
+    Measured by the mean Dice of GGO and consolidation. Slices without lesions count too: what is found there
+    lowers Dice.
     """
     both, either = (np.zeros((len(THRESHOLDS), 2)) for _ in range(2))
+    scores: list[NDArray[np.float32]] = []
+    certainties: list[NDArray[np.float32]] = []
     for _, _, image, truth in slices:
         (found,) = detector.eval()([torch.from_numpy(np.ascontiguousarray(image))[None]])
+        scores.append(found["scores"].numpy())
+        certainties.append(maskness(found["masks"]).numpy())
         for index, threshold in enumerate(THRESHOLDS):
             painted = outlined_labels(found, truth.shape, threshold)
             for lesion_class in (1, 2):
@@ -48,15 +75,30 @@ def best_threshold(detector: LesionDetector, slices: Iterable[LabelledSlice]) ->
                 both[index, lesion_class - 1] += np.count_nonzero(ours & theirs)
                 either[index, lesion_class - 1] += np.count_nonzero(ours) + np.count_nonzero(theirs)
     dice = (2 * both / np.maximum(either, 1)).mean(axis=1)
-    return THRESHOLDS[int(np.argmax(dice >= (1 - _GIVEN_UP) * dice.max()))]
+    threshold = THRESHOLDS[int(np.argmax(dice >= (1 - _GIVEN_UP) * dice.max()))]
+    if not detector.settings.maskness:
+        return OperatingPoint(threshold)
+    near = np.abs(np.concatenate(scores) - threshold) <= _NEAR
+    return OperatingPoint(threshold, float(np.median(np.concatenate(certainties)[near])))
 
 
-def move_scores(detector: LesionDetector, threshold: float) -> None:
-    """Shift the background's logit so that what scored ``threshold`` against background scores 0.5."""
-    if not 0 < threshold < 1:
-        raise ValueError(f"The threshold is {threshold}, but must lie in (0, 1).")
+def move_scores(detector: LesionDetector, point: OperatingPoint) -> None:
+    """Shift the background's logit so that what scored the threshold scores 0.5.
+
+    Raises
+    ------
+    ValueError
+        If a box of that score is no probability, before or after.
+    """
+    before, after = point.threshold / point.maskness, 0.5 / point.maskness
+    if not (0 < before < 1 and 0 < after < 1):
+        raise ValueError(
+            f"A score of {point.threshold} at a maskness of {point.maskness} cannot become one half: "
+            f"the box would go from {before:.3f} to {after:.3f}, but both must lie in (0, 1)."
+        )
+    shift = math.log(after / (1 - after)) - math.log(before / (1 - before))
     with torch.no_grad():
-        detector.roi_heads.box_predictor.cls_score.bias[0] -= math.log((1 - threshold) / threshold)
+        detector.roi_heads.box_predictor.cls_score.bias[0] -= shift
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -67,9 +109,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, required=True, help="FILE.pt; the threshold goes to FILE.json")
     options = parser.parse_args(arguments)
     detector = load_segmentation(options.detector)
-    threshold = best_threshold(detector, cohort_slices(options.cohort))
-    move_scores(detector, threshold)
-    write_text(options.output.with_suffix(".json"), json.dumps({"score_that_became_half": threshold}) + "\n")
+    point = operating_point(detector, cohort_slices(options.cohort))
+    move_scores(detector, point)
+    noted = {"score_that_became_half": point.threshold, "maskness": point.maskness}
+    write_text(options.output.with_suffix(".json"), json.dumps(noted) + "\n")
     save_checkpoint(options.output, CARD, detector, None)
 
 

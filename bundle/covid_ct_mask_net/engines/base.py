@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from contextlib import AbstractContextManager
 from enum import StrEnum
 
 import torch
@@ -28,7 +29,7 @@ class EngineName(StrEnum):
 
 
 class Precision(StrEnum):
-    """Number format of the convolutions; ``auto`` is the best one that the processor has."""
+    """Number format of the convolutions; ``auto`` is the best one that the device has."""
 
     AUTO = "auto"
     FLOAT32 = "float32"
@@ -84,6 +85,22 @@ def worker_count(requested: int) -> int:
     if requested:
         return requested
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def whole_float32() -> AbstractContextManager[None]:
+    """Return what keeps cuDNN from computing convolutions in TF32, as it does if nobody says otherwise.
+
+    TF32 has ten bits of a number instead of 23.
+    """
+    cudnn = torch.backends.cudnn
+    # What is not named here would be set to its default.
+    kept: AbstractContextManager[None] = cudnn.flags(
+        enabled=cudnn.enabled,
+        benchmark=cudnn.benchmark,
+        deterministic=cudnn.deterministic,
+        allow_tf32=False,
+    )
+    return kept
 
 
 def has_bfloat16() -> bool:

@@ -17,7 +17,6 @@ import numpy as np
 import openvino as ov
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from covid_ct_mask_net.engines import graph
 from covid_ct_mask_net.engines.base import Engine, EngineName, Precision
@@ -28,7 +27,9 @@ from covid_ct_mask_net.errors import NotAssessableError
 from covid_ct_mask_net.finite import all_finite
 from covid_ct_mask_net.networks.classifier import CovidCTMaskNet
 from covid_ct_mask_net.networks.detector import LesionDetector
+from covid_ct_mask_net.networks.maskness import score_by_masks
 from covid_ct_mask_net.networks.slice_model import Shared, SliceOutput
+from covid_ct_mask_net.networks.slice_transform import rescaled
 from covid_ct_mask_net.results import EngineReport
 
 Answer = TypeVar("Answer")
@@ -198,11 +199,11 @@ class CompiledEngine(Engine):
         return self._compiled
 
     def _slice_rows(self, programs: _Programs, worker: Worker, image: Tensor, scale: float) -> Tensor:
-        regions = programs.trunk(worker, _resized(image, scale), programs.box_heads)
+        regions = programs.trunk(worker, rescaled(image[None], scale)[0, 0].numpy(), programs.box_heads)
         return torch.from_numpy(rank_rows(regions[0], BoxRules.of(self.classifier)))
 
     def _slice(self, programs: _Programs, worker: Worker, image: Tensor, scale: float) -> SliceOutput:
-        resized = _resized(image, scale)
+        resized = rescaled(image[None], scale)[0, 0].numpy()
         seen = programs.trunk(worker, resized, programs.box_heads)
         rows = rank_rows(seen[0], BoxRules.of(self.classifier))
         (logits,) = worker.run(programs.s, rows.reshape(1, -1))
@@ -212,24 +213,15 @@ class CompiledEngine(Engine):
             trunk, box_head = programs.own
             (regions,) = trunk(worker, resized, box_head)
         boxes, scores, labels = detections(regions, BoxRules.of(self.detector), self.min_score)
-        masks = programs.masks(worker, regions, boxes, labels)
-        return SliceOutput(
-            logits=torch.from_numpy(logits),
-            boxes=torch.from_numpy(_in_slice(boxes, regions, image)),
-            labels=torch.from_numpy(labels),
-            scores=torch.from_numpy(scores),
-            masks=torch.from_numpy(masks),
-        )
-
-
-def _resized(image: Tensor, scale: float) -> Floats:
-    """Return a slice (1, H, W) as the network reads it, (h, w)."""
-    if scale == 1.0:
-        return image[0].numpy()
-    resized = functional.interpolate(
-        image[None], scale_factor=scale, mode="bilinear", align_corners=False, recompute_scale_factor=False
-    )
-    return resized[0, 0].numpy()
+        found = {
+            "boxes": torch.from_numpy(_in_slice(boxes, regions, image)),
+            "labels": torch.from_numpy(labels),
+            "scores": torch.from_numpy(scores),
+            "masks": torch.from_numpy(programs.masks(worker, regions, boxes, labels)),
+        }
+        if self.detector.settings.maskness:
+            found = score_by_masks(found, self.min_score)
+        return SliceOutput(logits=torch.from_numpy(logits), **found)
 
 
 def _in_slice(boxes: Floats, regions: SliceRegions, image: Tensor) -> Floats:

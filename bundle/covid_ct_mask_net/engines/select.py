@@ -17,6 +17,7 @@ from covid_ct_mask_net.engines.base import (
     require_packages,
     worker_count,
 )
+from covid_ct_mask_net.engines.batched import BatchedEngine
 from covid_ct_mask_net.engines.torch_engine import TorchEngine
 from covid_ct_mask_net.errors import UsageError
 from covid_ct_mask_net.networks.classifier import CovidCTMaskNet
@@ -48,8 +49,9 @@ def build_engine(
         ``auto``, ``torch``, ``exact`` or ``fast``. Auto is torch on a GPU and exact on a CPU; where the
         packages of exact are not installed it is torch, and the report says so.
     device : torch.device or str
+        On a GPU exact and fast are `BatchedEngine`, on a CPU `CompiledEngine`.
     precision : str
-        Of ``fast``: ``bfloat16``, ``int8``, or ``auto`` for bfloat16 where the processor has it.
+        Of ``fast``: ``bfloat16``, ``int8`` (on a CPU), or ``auto`` for bfloat16 where the processor has it.
     workers : int
         Slices computed at a time on a CPU; 0 for one a core. The result does not depend on it.
     cache : str, optional
@@ -69,16 +71,19 @@ def build_engine(
         engine, note = _automatic(device)
     if engine is EngineName.TORCH:
         return TorchEngine(detector, classifier, min_score, device, note)
-    if device.type != "cpu":
-        raise UsageError(
-            "ENGINE",
-            f"Engine {engine.value} computes on the CPU, but the device is {device.type}; choose torch.",
-        )
-    require_packages(engine.value, CPU_PACKAGES)
     if engine is EngineName.EXACT and chosen not in (Precision.AUTO, Precision.FLOAT32):
         raise UsageError(
             "ENGINE", f"Engine exact computes in float32, but {chosen.value} was asked for; choose fast."
         )
+    if device.type != "cpu":
+        if engine is EngineName.FAST and chosen not in (Precision.AUTO, Precision.BFLOAT16):
+            raise UsageError(
+                "ENGINE",
+                f"Engine fast computes in bfloat16 on {device.type}, but {chosen.value} was asked for; "
+                "choose bfloat16, or the device cpu.",
+            )
+        return BatchedEngine(detector, classifier, min_score, name=engine, device=device)
+    require_packages(engine.value, CPU_PACKAGES)
     return _compiled(detector, classifier, min_score, engine, chosen, workers, cache)
 
 

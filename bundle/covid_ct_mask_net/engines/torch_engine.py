@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from covid_ct_mask_net.engines.base import Engine, EngineName, Precision
+from covid_ct_mask_net.engines.base import Engine, EngineName, Precision, whole_float32
 from covid_ct_mask_net.networks.classifier import CovidCTMaskNet
 from covid_ct_mask_net.networks.detector import LesionDetector
 from covid_ct_mask_net.networks.slice_model import SliceOutput
@@ -17,8 +17,7 @@ from covid_ct_mask_net.results import EngineReport
 class TorchEngine(Engine):
     """`SliceModel` itself, on a device, in float32.
 
-    On a GPU, cuDNN left to itself computes convolutions in TF32, with ten bits of a number instead of 23: its
-    use is turned off while the engine computes.
+    RPN and NMS go slice by slice, as torchvision has them; `BatchedEngine` does without.
 
     Parameters
     ----------
@@ -53,12 +52,5 @@ class TorchEngine(Engine):
         self, slices: Tensor | Sequence[Tensor], scales: Sequence[float] | None = None
     ) -> list[SliceOutput]:
         """Return one output a slice, in order; as `SliceModel`."""
-        cudnn = torch.backends.cudnn
-        # What is not named here would be set to its default.
-        with cudnn.flags(
-            enabled=cudnn.enabled,
-            benchmark=cudnn.benchmark,
-            deterministic=cudnn.deterministic,
-            allow_tf32=False,
-        ):
+        with whole_float32():
             return super().forward(slices, scales)

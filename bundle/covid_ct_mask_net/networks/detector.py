@@ -15,6 +15,7 @@ from torchvision.ops import MultiScaleRoIAlign
 
 from covid_ct_mask_net.networks.backbone import FPN_CHANNELS, build_backbone
 from covid_ct_mask_net.networks.fixed_size import FixedSizeDetector, exporting
+from covid_ct_mask_net.networks.maskness import score_by_masks
 from covid_ct_mask_net.networks.proposals import rank_proposals_by_logit
 from covid_ct_mask_net.networks.regions import Regions, compute_regions, passes, scales_of
 from covid_ct_mask_net.networks.settings import DetectorSettings
@@ -145,7 +146,7 @@ class LesionDetector(MaskRCNN):
         masks = maskrcnn_inference(logits, [f["labels"] for f in found])
         for slice_found, slice_masks in zip(found, masks, strict=True):
             slice_found["masks"] = slice_masks
-        return found
+        return [score_by_masks(one, min_score) for one in found] if self.settings.maskness else found
 
 
 def anchor_generator(settings: DetectorSettings) -> AnchorGenerator:

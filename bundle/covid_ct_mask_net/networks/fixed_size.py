@@ -18,6 +18,9 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.mask_rcnn import MaskRCNN
 from torchvision.ops import clip_boxes_to_image, nms, roi_align
 
+from covid_ct_mask_net.networks.maskness import maskness
+from covid_ct_mask_net.networks.slice_transform import rescaled
+
 
 class FixedSizeTrunk(nn.Module):
     """Resize, backbone, FPN, RPN and box head of a network in test mode, one slice at a time.
@@ -86,15 +89,7 @@ class FixedSizeTrunk(nn.Module):
         """Resize as `SliceTransform` does."""
         height, width = int(image.shape[-2]), int(image.shape[-1])
         scale = min(self.min_size / min(height, width), self.max_size / max(height, width))
-        if scale == 1.0:
-            return image
-        return functional.interpolate(
-            image[None],
-            scale_factor=scale,
-            mode="bilinear",
-            align_corners=False,
-            recompute_scale_factor=False,
-        )[0]
+        return rescaled(image[None], scale)[0]
 
     def _proposals(
         self, padded: Tensor, features: list[Tensor], height: int, width: int
@@ -227,6 +222,7 @@ class FixedSizeDetector(nn.Module):
         self.detections = int(heads.detections_per_img)
         self.score = float(heads.score_thresh)
         self.nms = float(heads.nms_thresh)
+        self.maskness = bool(network.settings.maskness)
         # torchvision drops detections with a shorter side, in pixels.
         self.min_side = 1e-2
 
@@ -259,6 +255,14 @@ class FixedSizeDetector(nn.Module):
         masks = torch.sigmoid(self.mask_predictor(self.mask_head(pooled)))
         channel = labels[:, None, None, None].expand(-1, 1, masks.shape[2], masks.shape[3])
         masks = masks.gather(1, channel)
+        if self.maskness:
+            sure = best_scores * maskness(masks)
+            found = found & (sure >= self.score)
+            best_scores, again = torch.where(found, sure, torch.full_like(sure, float("-inf"))).sort(
+                dim=0, descending=True, stable=True
+            )
+            found, boxes, labels, masks = found[again], boxes[again], labels[again], masks[again]
+            boxes = torch.where(found[:, None], boxes, torch.zeros_like(boxes))
         scale_x = float(image.shape[-1]) / width
         scale_y = float(image.shape[-2]) / height
         scale = torch.tensor([scale_x, scale_y, scale_x, scale_y], dtype=boxes.dtype, device=boxes.device)

@@ -24,7 +24,7 @@ class _Settings:
     """Conversion to and from the plain mappings that configurations and checkpoints hold."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the settings as plain values (numbers, strings, lists)."""
+        """Return the settings as plain values (numbers, strings, switches, lists)."""
         plain: dict[str, Any] = {}
         for field in dataclasses.fields(self):  # type: ignore[arg-type]
             value = getattr(self, field.name)
@@ -80,6 +80,9 @@ class DetectorSettings(_Settings):
         Largest number of detections of a slice.
     representation
         Width of the two fully connected layers of the box head.
+    maskness
+        Whether scores of detections are multiplied by how sure their masks are; not in the paper, whose
+        scores are those of boxes. Thresholds on scores mean the product. What S reads is not touched by it.
     """
 
     backbone: str = FULL_BACKBONE
@@ -109,6 +112,7 @@ class DetectorSettings(_Settings):
     roi_positive_fraction: float = 0.75
     detections: int = 100
     representation: int = 128
+    maskness: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "mask_type", _mask_type(self.mask_type))

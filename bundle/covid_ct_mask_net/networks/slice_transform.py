@@ -44,13 +44,7 @@ class SliceTransform(GeneralizedRCNNTransform):
         scale = self.scale_of(height, width) if given is None else float(given)
         if scale == 1.0:
             return image, target
-        image = functional.interpolate(
-            image[None],
-            scale_factor=scale,
-            mode="bilinear",
-            align_corners=False,
-            recompute_scale_factor=False,
-        )[0]
+        image = rescaled(image[None], scale)[0]
         if target is not None and "boxes" in target:
             target["boxes"] = resize_boxes(target["boxes"], [height, width], list(image.shape[-2:]))
             if "masks" in target:
@@ -66,3 +60,12 @@ class SliceTransform(GeneralizedRCNNTransform):
         """Return the shape that a slice, or a crop with a scale, gets; equal shapes may share a pass."""
         factor = self.scale_of(height, width) if scale is None else scale
         return int(height * factor), int(width * factor)
+
+
+def rescaled(images: Tensor, scale: float) -> Tensor:
+    """Return images (B, C, H, W) resized by a factor, as the paper's networks were trained to see them."""
+    if scale == 1.0:
+        return images
+    return functional.interpolate(
+        images, scale_factor=scale, mode="bilinear", align_corners=False, recompute_scale_factor=False
+    )

@@ -29,7 +29,7 @@ KINDS = ["light", pytest.param("large", marks=pytest.mark.slow)]
 
 @cache
 def _networks(kind: str) -> Model:
-    return light_networks() if kind == "light" else large_networks()
+    return light_networks(maskness=True, roi_score=0.1) if kind == "light" else large_networks()
 
 
 def _exact(model: Model, workers: int = 1) -> Engine:

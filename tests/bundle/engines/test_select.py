@@ -64,7 +64,7 @@ def test_what_is_asked_for_and_missing_is_named(
     [
         ({"name": "quick"}, "'quick', but must be one of auto, torch, exact, fast"),
         ({"precision": "int4"}, "'int4'"),
-        ({"name": "exact", "device": "cuda"}, "device is cuda"),
+        ({"name": "fast", "device": "cuda", "precision": "int8"}, "bfloat16 on cuda, but int8"),
         ({"name": "exact", "precision": "int8"}, "choose fast"),
         ({"name": "fast", "precision": "float32"}, "choose bfloat16"),
         ({"name": "exact", "workers": -1}, "workers is -1"),

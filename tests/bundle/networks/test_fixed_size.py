@@ -13,7 +13,7 @@ from covid_ct_mask_net.checkpoints import Model
 from covid_ct_mask_net.networks.fixed_size import FixedSizeClassifier, FixedSizeDetector, exporting
 
 VARIANTS = {
-    "resnet18": {"truncation": 1},
+    "resnet18": {"truncation": 1, "maskness": True},
     "resnet34": {"backbone": "resnet34", "truncation": 0},
     "resnet50": {"backbone": "resnet50", "truncation": 0},
 }

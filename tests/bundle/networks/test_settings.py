@@ -39,7 +39,7 @@ def test_light_models_read_half_the_regions() -> None:
 )
 def test_settings_survive_plain_values(settings: DetectorSettings | ClassifierSettings) -> None:
     plain = settings.to_dict()
-    assert all(type(value) in (str, int, float, list) for value in plain.values())
+    assert all(type(value) in (str, int, float, bool, list) for value in plain.values())
     assert type(settings).from_dict(plain) == settings
 
 
