@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 
 import ignite.distributed as idist
@@ -36,6 +37,10 @@ def start_processes(device: torch.device) -> None:
         if device.type == "cuda":
             torch.cuda.set_device(device)
         torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    if idist.get_rank() > 0:
+        # What rank 0 says need not be read once for each process.
+        logging.getLogger().setLevel(logging.WARNING)
+        logging.getLogger("ignite").setLevel(logging.WARNING)
     # Handlers that only rank 0 has ask ignite for the rank, which is a collective call the first time; while
     # the other ranks are in backward already, both would wait for ever.
     idist.sync()

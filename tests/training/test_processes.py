@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
@@ -20,14 +21,15 @@ from covid_ct_mask_net.errors import UsageError
 from covid_ct_mask_net.paths import bundle_root
 from covid_ct_mask_net.training.files import read_rows
 from covid_ct_mask_net.training.processes import distributed, several_processes, start_processes
+from covid_ct_mask_net.training.release import chests
 from covid_ct_mask_net.training.row_cache import slices_or_rows
 from covid_ct_mask_net.training.sources import classification_transforms
 
 
-def _two_processes(part: str, data: Path, run: Path, settings: Mapping[str, Any]) -> None:
-    configs = [
-        str(bundle_root() / "configs" / f"{name}_{part}.yaml") for name in ("train", "multi_gpu_train")
-    ]
+def _two_processes(part: str, data: Path, run: Path, settings: Mapping[str, Any], *overlays: str) -> str:
+    """Train and return what was logged."""
+    names = (f"train_{part}", *overlays, f"multi_gpu_train_{part}")
+    configs = [str(bundle_root() / "configs" / f"{name}.yaml") for name in names]
     words = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
     done = subprocess.run(
         [
@@ -39,6 +41,7 @@ def _two_processes(part: str, data: Path, run: Path, settings: Mapping[str, Any]
         env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout + done.stderr
 
 
 def _assert_equal(first: Path, second: Path, start: Path) -> None:
@@ -76,6 +79,28 @@ def test_two_processes_train_the_classifier_as_one_does(mode: str, tmp_path: Pat
     _two_processes("classifier", data, tmp_path / "two", {**settings, "batch_size": 1})
     one = train_classifier(data, tmp_path / "one", **{**settings, "weights": str(start), "batch_size": 2})
     _assert_equal(tmp_path / "two", one, start)
+
+
+@pytest.mark.slow
+def test_two_processes_that_draw_for_themselves_end_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # One whose time is over while the other goes on would leave it waiting for ever.
+    monkeypatch.setattr(chests, "SIZE", 96)
+    monkeypatch.setattr(chests, "_STEPS_MM", (12.0,))
+    chests.make_phantoms(tmp_path / "chests", 1)
+    settings = {name: value for name, value in TINY_DETECTOR.items() if name != "minimum_area"}
+    settings |= {
+        "chests": tmp_path / "chests", "supply#pixel_mm": "[2.5, 3.5]", "supply#minimum_area": 2, "room": 16,
+        "batch_size": 2, "minutes": 0.2, "batches": 3, "warm_up": 2, "drawing": 1, "progress_bar": False,
+        "tensorboard": False,
+    }  # fmt: skip
+    run = tmp_path / "run"
+    logged = _two_processes("segmentation", tmp_path, run, settings, "train_segmentation_synthetic")
+    rows = read_rows(run / "history.csv")
+    assert rows
+    assert all(math.isfinite(float(row["train/loss"])) for row in rows)
+    assert logged.count("Epoch[1] Complete") == 1, "one process speaks for both"
 
 
 def test_the_overlay_asks_for_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -78,8 +78,11 @@ def operating_point(detector: LesionDetector, slices: Iterable[LabelledSlice]) -
     threshold = THRESHOLDS[int(np.argmax(dice >= (1 - _GIVEN_UP) * dice.max()))]
     if not detector.settings.maskness:
         return OperatingPoint(threshold)
-    near = np.abs(np.concatenate(scores) - threshold) <= _NEAR
-    return OperatingPoint(threshold, float(np.median(np.concatenate(certainties)[near])))
+    every = np.concatenate(certainties)
+    near = every[np.abs(np.concatenate(scores) - threshold) <= _NEAR]
+    # A detector that was hardly trained may have no score near.
+    usual = near if len(near) else every
+    return OperatingPoint(threshold, float(np.median(usual)) if len(usual) else 1.0)
 
 
 def move_scores(detector: LesionDetector, point: OperatingPoint) -> None:

@@ -37,7 +37,7 @@ def test_the_threshold_lies_between_the_true_and_the_false(counts: bool, certain
     truth[4:10, 4:10] = 1
     point = operating_point(Timid(maskness=counts), [("a", "a", image, truth)])  # type: ignore[arg-type]
     assert 0.2 < point.threshold <= 0.3
-    # Both lie within 0.1 of the threshold: the median of 0.8 and 1.
+    # The median of 0.8 and 1, all that is found.
     assert point.maskness == pytest.approx(certainty)
 
 
