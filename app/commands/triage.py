@@ -9,11 +9,10 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from covid_ct_mask_net import RESEARCH_NOTICE
-from covid_ct_mask_net.errors import ExitCode, NotAssessableError
+from covid_ct_mask_net.errors import ExitCode
 from covid_ct_mask_net.lean_imports import lean_imports
 from covid_ct_mask_net.slice_sampling import SlicePlan
 
@@ -178,6 +177,7 @@ def _run(arguments: argparse.Namespace) -> ExitCode:
         pdf=arguments.pdf,
         html=not arguments.no_html,
     )
+    # Around all of it: what a thread has begun is over before the process ends, also if it is told to.
     with ThreadPoolExecutor(1) as pool:
         # Libraries and weights load while reader processes look through the files.
         loading = pool.submit(_load, arguments)
@@ -187,21 +187,25 @@ def _run(arguments: argparse.Namespace) -> ExitCode:
             triage_run = TriageRun.start(
                 arguments.inputs, arguments.output, files.update, settings=settings, withheld=withheld
             )
-    with triage_run:
-        if len(triage_run):
-            pipeline = loading.result()
-            from covid_ct_mask_net.app.chain import StudyChain
-            from covid_ct_mask_net.app.study_line import in_turn
+        with triage_run:
+            if len(triage_run):
+                pipeline = loading.result()
+                # Graphs are compiled while the first study is read. What fails here fails again, and is then
+                # the result of a study.
+                pool.submit(pipeline.network.warm)
+                from covid_ct_mask_net.app.chain import StudyChain
+                from covid_ct_mask_net.app.study_line import in_turn
 
-            if pipeline.network.report.note:
-                sys.stderr.write(f"Engine {pipeline.network.report.name}: {pipeline.network.report.note}.\n")
-            with SliceBar(len(triage_run), disable=arguments.quiet) as bar:
-                chain = StudyChain.of(pipeline, triage_run.output, settings, reports, bar.advance)
-                # Closed before the run is: what is being written is written to its end, or removed.
-                with contextlib.closing(in_turn(chain, bar.studies(triage_run.jobs()))) as line:
-                    for job in line:
-                        triage_run.finished(job)
-        code = triage_run.conclude()
+                report = pipeline.network.report
+                if report.note:
+                    sys.stderr.write(f"Engine {report.name}: {report.note}.\n")
+                with SliceBar(len(triage_run), disable=arguments.quiet) as bar:
+                    chain = StudyChain.of(pipeline, triage_run.output, settings, reports, bar.advance)
+                    # Closed before the run is: what is being written is written to its end, or removed.
+                    with contextlib.closing(in_turn(chain, bar.studies(triage_run.jobs()))) as line:
+                        for job in line:
+                            triage_run.finished(job)
+            code = triage_run.conclude()
     for result in triage_run.results:
         for reason in result.reasons:
             sys.stderr.write(f"{result.pseudonym}: {reason.code}: {reason.sentence}\n")
@@ -211,7 +215,7 @@ def _run(arguments: argparse.Namespace) -> ExitCode:
 
 
 def _load(arguments: argparse.Namespace) -> VolumePipeline:
-    """Return the pipeline of the arguments; its graphs are compiled on while the first study is read."""
+    """Return the pipeline of the arguments."""
     with lean_imports():
         from covid_ct_mask_net.app.bundles import find_bundle
         from covid_ct_mask_net.pipeline import load_pipeline
@@ -219,15 +223,7 @@ def _load(arguments: argparse.Namespace) -> VolumePipeline:
         # Not needed here, but soon, and it takes as long to import.
         importlib.import_module("covid_ct_mask_net.app.study_line")
 
-    pipeline = load_pipeline(find_bundle(arguments.bundle), _settings(arguments))
-    Thread(target=_warm, args=(pipeline,), name="warm").start()
-    return pipeline
-
-
-def _warm(pipeline: VolumePipeline) -> None:
-    # Unusable weights are the result of each study, not of the run.
-    with contextlib.suppress(NotAssessableError):
-        pipeline.network.warm()
+    return load_pipeline(find_bundle(arguments.bundle), _settings(arguments))
 
 
 class ListSettings(argparse.Action):

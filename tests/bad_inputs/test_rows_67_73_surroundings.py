@@ -225,6 +225,36 @@ def test_row_68_sigterm_ends_within_seconds(triage: CommandLine, tmp_path: Path)
     assert last["EventIdentification"]["EventOutcomeIndicator"] == 12
 
 
+def test_row_68_sigterm_while_networks_load(triage: CommandLine) -> None:
+    """The thread that loads cannot be interrupted: the process ends after it, without a traceback."""
+    make_study(triage.inputs / "a", patient_id=TOKEN)
+    program = (
+        "import sys, time; from covid_ct_mask_net import pipeline\n"
+        "from covid_ct_mask_net.__main__ import main\n"
+        "load = pipeline.load_pipeline\n"
+        "def slow(*arguments):\n"
+        "    print('loading', flush=True)\n"
+        "    time.sleep(1)\n"
+        "    return load(*arguments)\n"
+        "pipeline.load_pipeline = slow\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    arguments = ["triage", str(triage.inputs), "-o", str(triage.output), "--quiet"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(
+        [sys.executable, "-c", program, *arguments],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        assert process.stdout.readline() == "loading\n"
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=60)
+        assert process.returncode == 143
+    assert "Ended by SIGTERM" in said
+    assert "Traceback" not in said
+    assert not [path for path in triage.output.iterdir() if path.is_dir()]
+
+
 @pytest.mark.parametrize(
     ("pause", "complete"), [(0.3, True), (60.0, False)], ids=["it ends in time", "it hangs"]
 )
