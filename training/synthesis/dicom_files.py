@@ -97,6 +97,9 @@ def _image(plane: Volume, grid: Grid, index: int, text: SeriesText) -> Dataset:
     if text.derived_from:
         image.DerivationDescription = f"Synthetic lesions in {text.derived_from}"[:1024]
         image.DeidentificationMethod = "By the publisher of the real series"
+    else:
+        # Phantoms are adults; how old the person of a real series is, nobody says here.
+        image.PatientAge = "050Y"
     image.BodyPartExamined = "CHEST"
     image.KVP = 120
     image.SliceThickness = _decimal(grid.spacing[0])

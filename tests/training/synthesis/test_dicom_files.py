@@ -35,6 +35,7 @@ def test_images_are_one_series_with_unlike_instances(files: list[Path]) -> None:
     assert len({image.SeriesInstanceUID for image in images}) == 1
     assert len({image.SOPInstanceUID for image in images}) == len(files)
     assert all(image.ImageType == ["ORIGINAL", "PRIMARY", "AXIAL"] for image in images)
+    assert {image.PatientAge for image in images} == {"050Y"}
 
 
 def test_lesions_in_real_images_make_them_derived(tmp_path: Path, chest: Chest) -> None:
@@ -42,6 +43,7 @@ def test_lesions_in_real_images_make_them_derived(tmp_path: Path, chest: Chest) 
     image = pydicom.dcmread(write_series(tmp_path, chest.hu[:1], chest.grid, text)[0])
     assert image.ImageType[0] == "DERIVED"
     assert "CC BY 4.0" in image.DerivationDescription
+    assert "PatientAge" not in image, "that of a real person is not made up"
 
 
 def test_same_volume_same_bytes(files: list[Path], tmp_path: Path, chest: Chest) -> None:
