@@ -72,6 +72,8 @@ def make_bundle(folder: Path, network: str, run: str, extent_mm: float | None, *
         entries["pooling::extent_mm"] = extent_mm
     if network == "shipped":
         return _write(folder, entries, BUNDLE / "models" / "model.pt")
+    # They outline nothing: S alone must be enough for reading to end.
+    entries["triage::support::weight"] = 1.0
     light = network == "light"
     settings = light_detector_settings() if light else DetectorSettings()
     head = light_classifier_settings() if light else ClassifierSettings()

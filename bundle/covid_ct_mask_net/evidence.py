@@ -57,9 +57,12 @@ class SliceEvidence:
         Softmax of the logits, same order.
     instances
         Lesions of the slice, highest score first.
+    lesion_score
+        Highest score of those that lie in the lungs and are large enough, 0 where there are none.
     """
 
     slice_index: int
     logits: tuple[float, float, float]
     probabilities: tuple[float, float, float]
     instances: tuple[LesionInstance, ...] = ()
+    lesion_score: float = 0.0

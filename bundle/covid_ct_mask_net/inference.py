@@ -16,10 +16,12 @@ from torchvision.models.detection.roi_heads import expand_boxes, expand_masks
 from covid_ct_mask_net.declining import SLICE_CROP, SLICE_INDICES, SLICE_SAMPLING, SLICES
 from covid_ct_mask_net.errors import CovidCTMaskNetError, NotAssessableError, UsageError
 from covid_ct_mask_net.evidence import LesionInstance, SliceEvidence
+from covid_ct_mask_net.geometry import voxel_spacing
 from covid_ct_mask_net.labels import LesionClass, MaskType
 from covid_ct_mask_net.networks.slice_model import SliceModel, SliceOutput
 from covid_ct_mask_net.slice_crop import SliceCrop
 from covid_ct_mask_net.slice_sampling import SliceSampling
+from covid_ct_mask_net.triage.lesions import LesionRules, LungSpace, is_accepted
 
 _DETECTOR_LABELS = {
     MaskType.BOTH: {1: LesionClass.GROUND_GLASS_OPACITY, 2: LesionClass.CONSOLIDATION},
@@ -43,6 +45,8 @@ class SliceInferer(Inferer):
     missing : callable, optional
         Told the same, says how many more slices that takes at least (`VolumeTriage.missing`): slices beyond
         would be computed and not be read.
+    lesion_rules : LesionRules, optional
+        What a lesion must be for its score to be that of its slice.
     """
 
     def __init__(
@@ -51,6 +55,7 @@ class SliceInferer(Inferer):
         mask_threshold: float,
         settled: Callable[[Sequence[SliceEvidence], SliceSampling], bool] | None = None,
         missing: Callable[[Sequence[SliceEvidence], SliceSampling], int | None] | None = None,
+        lesion_rules: LesionRules | None = None,
     ) -> None:
         super().__init__()
         if batch_size < 1:
@@ -59,6 +64,7 @@ class SliceInferer(Inferer):
         self.mask_threshold = mask_threshold
         self.settled = settled
         self.missing = missing
+        self.lesion_rules = lesion_rules or LesionRules()
 
     def __call__(  # type: ignore[override]
         self,
@@ -68,6 +74,7 @@ class SliceInferer(Inferer):
         progress: Callable[[int], object] | None = None,
         crop: SliceCrop | None = None,
         sampling: SliceSampling | None = None,
+        lungs: LungSpace | None = None,
     ) -> list[SliceEvidence]:
         """Return the evidence of each slice that was read, in the order of the inputs.
 
@@ -87,6 +94,8 @@ class SliceInferer(Inferer):
         sampling : SliceSampling, optional
             In which order the slices are read and whether reading may stop. Where it stops does not depend on
             the batch size.
+        lungs : LungSpace, optional
+            Of the canonical volume; without them no lesion counts as lying in the lungs.
 
         Raises
         ------
@@ -108,7 +117,7 @@ class SliceInferer(Inferer):
             batch = torch.as_tensor(inputs[places]).to(device)
             outputs = _computed(network, batch, [scale] * len(places))
             for at, output in zip(places, outputs, strict=True):
-                read.append(self._evidence(indices[at], output, place, labels))
+                read.append(self._evidence(indices[at], output, place, labels, lungs))
                 if self._ends(read, may_stop):
                     # Computed with the batch, but not read: the answer must not depend on its size.
                     return sorted(read, key=lambda one: one.slice_index)
@@ -137,7 +146,12 @@ class SliceInferer(Inferer):
         )
 
     def _evidence(
-        self, index: int, output: SliceOutput, place: SliceCrop, labels: Mapping[int, LesionClass]
+        self,
+        index: int,
+        output: SliceOutput,
+        place: SliceCrop,
+        labels: Mapping[int, LesionClass],
+        lungs: LungSpace | None,
     ) -> SliceEvidence:
         logits = output.logits.double().cpu()
         if not torch.isfinite(logits).all():
@@ -155,7 +169,14 @@ class SliceInferer(Inferer):
                 instances.append(LesionInstance(index, labels[label], float(score), tuple(box), offset, mask))
         first, second, third = logits.tolist()
         p_first, p_second, p_third = torch.softmax(logits, 0).tolist()
-        return SliceEvidence(index, (first, second, third), (p_first, p_second, p_third), tuple(instances))
+        found = () if lungs is None else (i for i in instances if is_accepted(i, lungs, self.lesion_rules))
+        return SliceEvidence(
+            index,
+            (first, second, third),
+            (p_first, p_second, p_third),
+            tuple(instances),
+            max((instance.score for instance in found), default=0.0),
+        )
 
 
 def _computed(network: SliceModel, batch: Tensor, scales: list[float]) -> list[SliceOutput]:
@@ -227,8 +248,20 @@ def prepare_volume(
     """
     del device, non_blocking
     indices = [int(i) for i in batch[SLICE_INDICES]]
-    given = {"crop": batch.get(SLICE_CROP), "sampling": batch.get(SLICE_SAMPLING)}
+    given = {
+        "crop": batch.get(SLICE_CROP),
+        "sampling": batch.get(SLICE_SAMPLING),
+        "lungs": lung_space(batch),
+    }
     return batch[SLICES], None, (indices,), given
+
+
+def lung_space(
+    data: Mapping[Any, Any], volume_key: str = "volume", lungs_key: str = "lung_mask"
+) -> LungSpace:
+    """Return the lungs of a preprocessed volume."""
+    affine = np.asarray(data[volume_key].affine, dtype=np.float64)
+    return LungSpace(np.asarray(data[lungs_key][0], dtype=np.uint8), voxel_spacing(affine))
 
 
 def single_volume(batch: Sequence[Any]) -> Any:

@@ -28,7 +28,7 @@ from covid_ct_mask_net.declining import (
 from covid_ct_mask_net.engines.base import Engine, EngineName, Precision
 from covid_ct_mask_net.engines.select import build_engine
 from covid_ct_mask_net.errors import NotAssessableError, UntrustedModelError, UsageError, expected_cause
-from covid_ct_mask_net.inference import SliceInferer
+from covid_ct_mask_net.inference import SliceInferer, lung_space
 from covid_ct_mask_net.networks.detector import LesionDetector
 from covid_ct_mask_net.networks.settings import ClassifierSettings, DetectorSettings
 from covid_ct_mask_net.networks.triage_network import TriageNetwork
@@ -74,8 +74,9 @@ class VolumePipeline:
         indices = [int(index) for index in data[SLICE_INDICES]]
         try:
             evidence = self.inferer(
-                data[SLICES], self.network, indices, progress, data.get(SLICE_CROP), data.get(SLICE_SAMPLING)
-            )
+                data[SLICES], self.network, indices, progress, data.get(SLICE_CROP), data.get(SLICE_SAMPLING),
+                lung_space(data),
+            )  # fmt: skip
         except NotAssessableError as error:
             return {**data, DECLINED: error}
         return {**data, "pred": evidence}

@@ -52,7 +52,8 @@ def evidence(
 ) -> SliceEvidence:
     powers = np.exp(logits)
     first, second, third = (float(p) for p in powers / powers.sum())
-    return SliceEvidence(index, logits, (first, second, third), instances)
+    score = max((one.score for one in instances), default=0.0)
+    return SliceEvidence(index, logits, (first, second, third), instances, score)
 
 
 def two_lungs(shape: tuple[int, int, int] = SHAPE) -> NDArray[np.uint8]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 import torch
+from monai.data import MetaTensor
 from torch import Tensor
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 
@@ -19,6 +20,7 @@ from covid_ct_mask_net.labels import LesionClass
 from covid_ct_mask_net.networks.slice_model import SliceModel, SliceOutput
 from covid_ct_mask_net.slice_crop import SliceCrop
 from covid_ct_mask_net.slice_sampling import SlicePlan, SliceSampling
+from covid_ct_mask_net.triage.lesions import LesionRules, LungSpace
 
 SLICES = torch.stack(random_slices(*[(70, 90)] * 5))
 INDICES = [3, 4, 5, 8, 9]
@@ -141,7 +143,13 @@ def test_batch_size_is_checked() -> None:
 
 
 def test_volumes_are_taken_apart_for_monai() -> None:
-    volume: dict[str, Tensor] = {"slices": SLICES, "slice_indices": torch.tensor(INDICES)}
+    affine = torch.diag(torch.tensor([-0.5, -0.7, 3.0, 1.0], dtype=torch.float64))
+    volume: dict[str, Tensor] = {
+        "slices": SLICES,
+        "slice_indices": torch.tensor(INDICES),
+        "volume": MetaTensor(torch.zeros(1, 4, 3, 9), affine),
+        "lung_mask": torch.ones(1, 4, 3, 9, dtype=torch.uint8),
+    }
     assert single_volume([volume]) is volume
     with pytest.raises(UsageError, match="2 volumes"):
         single_volume([volume, volume])
@@ -149,7 +157,29 @@ def test_volumes_are_taken_apart_for_monai() -> None:
     assert slices is SLICES
     assert target is None
     assert arguments == (INDICES,)
+    lungs = named.pop("lungs")
     assert named == {"crop": None, "sampling": None}
+    assert lungs.mask.shape == (4, 3, 9)
+    assert lungs.spacing == pytest.approx((0.5, 0.7, 3.0))
+    assert lungs.slice(2).shape == (3, 4), "rows, columns"
+
+
+def test_the_score_of_a_slice_is_that_of_its_best_lesion_in_the_lungs(model: SliceModel) -> None:
+    inferer = SliceInferer(4, 0.1, lesion_rules=LesionRules(min_score=0.0, min_area_mm2=0.0))
+    whole = LungSpace(np.ones((90, 70, 12), np.uint8), (1.0, 1.0, 5.0))
+    (seen,) = inferer(SLICES[:1], model, [7], lungs=whole)
+    assert seen.lesion_score == max(one.score for one in seen.instances) > 0
+    (unknown,) = inferer(SLICES[:1], model, [7])
+    (none,) = inferer(SLICES[:1], model, [7], lungs=LungSpace(np.zeros_like(whole.mask), whole.spacing))
+    assert unknown.lesion_score == none.lesion_score == 0.0
+    best = max(seen.instances, key=lambda one: one.score)
+    others = np.ones_like(whole.mask)
+    row, column = best.offset
+    others[column - 9 : column + best.mask.shape[1] + 9, row - 9 : row + best.mask.shape[0] + 9, 7] = 0
+    (second,) = inferer(SLICES[:1], model, [7], lungs=LungSpace(others, whole.spacing))
+    assert second.lesion_score < seen.lesion_score
+    strict = SliceInferer(4, 0.1, lesion_rules=LesionRules(min_score=0.0, min_area_mm2=1e6))
+    assert strict(SLICES[:1], model, [7], lungs=whole)[0].lesion_score == 0.0
 
 
 def test_evidence_of_a_crop_lies_where_the_crop_lies(model: SliceModel) -> None:

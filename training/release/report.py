@@ -54,7 +54,7 @@ def scan_figures(scans: Sequence[AssessedScan], pipeline: VolumePipeline, seed: 
     """Return what the triage of scans with known class is worth: slices, scans, lesions, calibration."""
     triage = pipeline.triage.triage
     read = [scan for scan in scans if scan.reason is None]
-    chances = np.stack([pooled(scan, triage.pooling, triage.temperature) for scan in read])
+    chances = np.stack([pooled(scan, triage.pooling, triage.temperature, triage.support) for scan in read])
     true = np.array([scan.scan_class for scan in read], dtype=np.int64)
     names = [scan.name for scan in read]
     slice_logits = np.concatenate([np.array(scan.logits) for scan in read])
@@ -124,7 +124,7 @@ def real_figures(pipeline: VolumePipeline, folder: Path) -> list[dict[str, Any]]
             )
             row: dict[str, Any] = {"series": scan.name, "slices": len(scan.logits), "reason": scan.reason}
             if scan.reason is None:
-                chances = pooled(scan, triage.pooling, triage.temperature)
+                chances = pooled(scan, triage.pooling, triage.temperature, triage.support)
                 row |= {
                     "class": SliceClass(int(chances.argmax())).label,
                     "probabilities": [float(p) for p in chances],
@@ -174,7 +174,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "sha256": pipeline.model.sha256,
         },
         "rule": {
-            "pooling": pipeline.triage.triage.pooling.describe(),
+            "pooling": pipeline.triage.triage.describe(),
             "temperature": pipeline.triage.triage.temperature,
         },
         "synthetic_scans": scan_figures(scans, pipeline),

@@ -2,10 +2,10 @@
 
     python -m covid_ct_mask_net.training.release.rule --bundle DIR --cohort DIR --output rule.json
 
-Pooling and temperature are those under which the true classes of the scans are likeliest: on a few dozen
-scans, how many are right moves in steps too large to choose by. The threshold of priority ``raised`` is the
-highest one that still reaches the stated sensitivity for disease. All of it belongs to the weights: other
-weights need another rule.
+Pooling, temperature and what slices without a lesion count are those under which the true classes of the
+scans are likeliest: on a few dozen scans, how many are right moves in steps too large to choose by. The
+threshold of priority ``raised`` is the highest one that still reaches the stated sensitivity for disease. All
+of it belongs to the weights: other weights need another rule.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from covid_ct_mask_net.training.release.scans import (
     write_scans,
 )
 from covid_ct_mask_net.triage.pooling import pooling_rule
+from covid_ct_mask_net.triage.support import LesionSupport
 
 SENSITIVITY = 0.95
 _CANDIDATES: tuple[tuple[str, dict[str, Any]], ...] = (
@@ -40,6 +41,11 @@ _CANDIDATES: tuple[tuple[str, dict[str, Any]], ...] = (
     *(("capped_extent_mean", {"extent_mm": mm, "ceiling": 0.9}) for mm in (10, 20, 30, 40, 60, 80, 100, 120)),
     ("noisy_or", {}),
     ("share_positive", {}),
+)
+# Few, as there are few scans.
+_SUPPORTS = (
+    LesionSupport(),
+    *(LesionSupport(score, weight) for score in (0.6, 0.7, 0.75, 0.8) for weight in (0.25, 0.5, 0.75)),
 )
 _TEMPERATURES = tuple(float(t) for t in np.exp(np.linspace(np.log(0.1), np.log(8), 27)))
 # No probability counts as less: one scan must not decide.
@@ -56,6 +62,8 @@ class FittedRule:
         Name of the pooling rule and what it takes.
     temperature
         Divides the logits of slices.
+    support
+        What slices without a lesion count: what `LesionSupport` takes.
     threshold
         Of 1 - P(Control), for the sensitivity.
     sensitivity, specificity
@@ -69,6 +77,7 @@ class FittedRule:
     pooling: str
     settings: dict[str, Any]
     temperature: float
+    support: dict[str, float]
     threshold: float
     sensitivity: float
     specificity: float
@@ -78,11 +87,15 @@ class FittedRule:
 
 
 def pooled_all(
-    scans: Sequence[AssessedScan], pooling: str, settings: dict[str, Any], temperature: float
+    scans: Sequence[AssessedScan],
+    pooling: str,
+    settings: dict[str, Any],
+    temperature: float,
+    support: LesionSupport,
 ) -> NDArray[np.float64]:
     """Return the class probabilities (scans, 3) under a rule."""
     rule = pooling_rule(pooling, settings)
-    return np.stack([pooled(scan, rule, temperature) for scan in scans])
+    return np.stack([pooled(scan, rule, temperature, support) for scan in scans])
 
 
 def fit_rule(scans: Sequence[AssessedScan], sensitivity: float = SENSITIVITY) -> FittedRule:
@@ -106,17 +119,25 @@ def fit_rule(scans: Sequence[AssessedScan], sensitivity: float = SENSITIVITY) ->
     if not diseased.any() or diseased.all():
         raise UsageError("SCANS", "The rule needs validation scans with and without disease.")
     tried = [
-        (*_score(used, true, pooling, settings, temperature), temperature, pooling, settings)
+        (
+            *_score(used, true, pooling, settings, temperature, support),
+            temperature,
+            support,
+            pooling,
+            settings,
+        )
         for pooling, settings in _CANDIDATES
+        for support in _SUPPORTS
         for temperature in _TEMPERATURES
     ]
-    loss, accuracy, temperature, pooling, settings = min(tried, key=lambda one: one[0])
-    disease = 1 - pooled_all(used, pooling, settings, temperature)[:, SliceClass.CONTROL]
+    loss, accuracy, temperature, support, pooling, settings = min(tried, key=lambda one: one[0])
+    disease = 1 - pooled_all(used, pooling, settings, temperature, support)[:, SliceClass.CONTROL]
     threshold = threshold_for(disease[diseased], sensitivity)
     return FittedRule(
         pooling=pooling,
         settings=settings,
         temperature=round(temperature, 3),
+        support=asdict(support),
         threshold=threshold,
         sensitivity=float((disease[diseased] >= threshold).mean()),
         specificity=float((disease[~diseased] < threshold).mean()),
@@ -144,8 +165,9 @@ def _score(
     pooling: str,
     settings: dict[str, Any],
     temperature: float,
+    support: LesionSupport,
 ) -> tuple[float, float]:
-    chances = pooled_all(scans, pooling, settings, temperature)
+    chances = pooled_all(scans, pooling, settings, temperature, support)
     right = np.clip(chances[np.arange(len(true)), true], _FLOOR, 1)
     return float(-np.log(right).mean()), float((chances.argmax(axis=1) == true).mean())
 

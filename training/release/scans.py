@@ -24,6 +24,7 @@ from covid_ct_mask_net.training.files import write_text
 from covid_ct_mask_net.training.metrics.calibration import probabilities
 from covid_ct_mask_net.transforms.orientation import to_source
 from covid_ct_mask_net.triage.pooling import PoolingRule
+from covid_ct_mask_net.triage.support import LesionSupport
 
 ANY = "lesion"
 _NAMES = {LesionClass.GROUND_GLASS_OPACITY: "ggo", LesionClass.CONSOLIDATION: "consolidation"}
@@ -68,6 +69,8 @@ class AssessedScan:
         Code of the reason why the scan was not assessed; the rest is empty then.
     step_mm
         Millimetres of lung for each slice.
+    lesion_scores
+        Of each slice, see `SliceEvidence`; in the order of the logits.
     """
 
     name: str
@@ -78,6 +81,7 @@ class AssessedScan:
     overlaps: dict[str, Overlap] | None = None
     reason: str | None = None
     step_mm: float = 1.0
+    lesion_scores: tuple[float, ...] = ()
 
 
 def assess(
@@ -132,6 +136,7 @@ def assess(
         float(outcome.involvement.total.percent),
         overlaps,
         step_mm=float(voxel_spacing(grid.affine)[2]) if sampling is None else sampling.step_mm,
+        lesion_scores=tuple(one.lesion_score for one in evidence),
     )
 
 
@@ -177,9 +182,12 @@ def assess_cohort(
             progress(row["patient"])
 
 
-def pooled(scan: AssessedScan, rule: PoolingRule, temperature: float) -> NDArray[np.float64]:
+def pooled(
+    scan: AssessedScan, rule: PoolingRule, temperature: float, support: LesionSupport
+) -> NDArray[np.float64]:
     """Return the class probabilities (3,) of an assessed scan under a rule."""
-    return rule.at_step(scan.step_mm)(probabilities(np.array(scan.logits), temperature))
+    slices = probabilities(np.array(scan.logits), temperature)
+    return rule.at_step(scan.step_mm)(support.weighed(slices, np.array(scan.lesion_scores)))
 
 
 def write_scans(path: Path, scans: Iterable[AssessedScan]) -> None:
@@ -196,5 +204,6 @@ def read_scans(path: Path) -> list[AssessedScan]:
         values["overlaps"] = overlaps and {name: Overlap(**one) for name, one in overlaps.items()}
         values["logits"] = tuple(tuple(row) for row in values["logits"])
         values["slice_classes"] = tuple(values["slice_classes"])
+        values["lesion_scores"] = tuple(values["lesion_scores"])
         scans.append(AssessedScan(**values))
     return scans

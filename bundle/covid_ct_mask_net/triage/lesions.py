@@ -64,6 +64,27 @@ class LesionRules:
 
 
 @dataclass(frozen=True, eq=False)
+class LungSpace:
+    """The lungs of a volume.
+
+    Attributes
+    ----------
+    mask
+        uint8 [X, Y, Z], nonzero in the lungs.
+    spacing
+        Of the voxels along the three axes, mm.
+    """
+
+    mask: NDArray[np.uint8]
+    spacing: tuple[float, float, float]
+
+    def slice(self, index: int) -> NDArray[np.bool_]:
+        """Return the lungs on a display slice, (rows, columns)."""
+        inside: NDArray[np.bool_] = self.mask[:, :, index].T > 0
+        return inside
+
+
+@dataclass(frozen=True, eq=False)
 class LinkedLesion:
     """Instances that make one lesion, inferior to superior."""
 
@@ -97,18 +118,23 @@ def accepted_instances(
     rules : LesionRules
         Thresholds.
     """
-    spacing = voxel_spacing(grid.affine)
-    pixel_mm2 = spacing[0] * spacing[1]
-    slices = lungs.transpose(2, 1, 0)
+    space = LungSpace(lungs, voxel_spacing(grid.affine))
     accepted = [
         instance
         for slice_evidence in evidence
         for instance in slice_evidence.instances
-        if instance.score >= rules.min_score
-        and instance.mask.sum() * pixel_mm2 >= rules.min_area_mm2
-        and _in_lung(instance, slices[instance.slice_index] > 0, spacing, rules)
+        if is_accepted(instance, space, rules)
     ]
     return tuple(sorted(accepted, key=_position))
+
+
+def is_accepted(instance: LesionInstance, lungs: LungSpace, rules: LesionRules) -> bool:
+    """Tell whether an instance is certain, large enough and inside the lungs; whatever is on other slices."""
+    return bool(
+        instance.score >= rules.min_score
+        and instance.mask.sum() * lungs.spacing[0] * lungs.spacing[1] >= rules.min_area_mm2
+        and _in_lung(instance, lungs.slice(instance.slice_index), lungs.spacing, rules)
+    )
 
 
 def link(

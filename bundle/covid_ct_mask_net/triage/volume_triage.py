@@ -36,6 +36,7 @@ from covid_ct_mask_net.triage.lesions import (
 from covid_ct_mask_net.triage.pooling import PoolingRule
 from covid_ct_mask_net.triage.priority import PriorityRules, prioritise
 from covid_ct_mask_net.triage.regions import SIDE_VALUES, LungRegions
+from covid_ct_mask_net.triage.support import LesionSupport
 
 _TRACKING_PREFIX = {LesionClass.GROUND_GLASS_OPACITY: "GGO", LesionClass.CONSOLIDATION: "CONSOLIDATION"}
 
@@ -72,6 +73,8 @@ class VolumeTriage:
         never abstains.
     lesion_rules, priority_rules
         Thresholds.
+    support
+        How much slices count on which no lesion is outlined.
     """
 
     pooling: PoolingRule
@@ -79,6 +82,7 @@ class VolumeTriage:
     min_confidence: float = 0.0
     lesion_rules: LesionRules = field(default_factory=LesionRules)
     priority_rules: PriorityRules = field(default_factory=PriorityRules)
+    support: LesionSupport = field(default_factory=LesionSupport)
 
     def __post_init__(self) -> None:
         if not self.temperature > 0.0:
@@ -127,7 +131,8 @@ class VolumeTriage:
         read = [e.slice_index for e in evidence]
         step_mm = float(voxel_spacing(grid.affine)[2]) if sampling is None else sampling.step_mm
         pooling = self.pooling.at_step(step_mm)
-        pooled = self._pool(pooling, probabilities[_reading_order(read, sampling)])
+        counted = self.support(probabilities, evidence)
+        pooled = self._pool(pooling, counted[_reading_order(read, sampling)])
         weights = slice_weights(sampling, read)
         linked = link(
             accepted_instances(evidence, lungs, grid, self.lesion_rules), grid, self.lesion_rules, weights,
@@ -143,7 +148,7 @@ class VolumeTriage:
             predicted_class=predicted,
             probabilities=pooled,
             priority=priority,
-            pooling_rule=pooling.describe(),
+            pooling_rule=self.describe(pooling),
             priority_rule=rule,
             assessed_slices=len(evidence),
             positive_slices=int((probabilities.argmax(axis=1) != SliceClass.CONTROL).sum()),
@@ -173,10 +178,10 @@ class VolumeTriage:
             Which slices may be read.
         """
         pooling = self.pooling.at_step(sampling.step_mm)
-        probabilities = self._probabilities(evidence)
-        if not (np.isfinite(probabilities).all() and pooling.settled(probabilities)):
+        counted = self.support(self._probabilities(evidence), evidence)
+        if not (np.isfinite(counted).all() and pooling.settled(counted)):
             return False
-        disease = 1.0 - float(pooling(probabilities)[SliceClass.CONTROL])
+        disease = 1.0 - float(pooling(counted)[SliceClass.CONTROL])
         return disease >= self.priority_rules.urgent_probability
 
     def missing(self, evidence: Sequence[SliceEvidence], sampling: SliceSampling) -> int | None:
@@ -184,10 +189,14 @@ class VolumeTriage:
 
         Parameters are those of `settled`.
         """
-        probabilities = self._probabilities(evidence)
-        if not np.isfinite(probabilities).all():
+        counted = self.support(self._probabilities(evidence), evidence)
+        if not np.isfinite(counted).all():
             return None
-        return self.pooling.at_step(sampling.step_mm).missing(probabilities)
+        return self.pooling.at_step(sampling.step_mm).missing(counted)
+
+    def describe(self, pooling: PoolingRule | None = None) -> str:
+        """Return in words how slices become the answer; ``pooling`` is the rule at the step of a volume."""
+        return "; ".join(filter(None, ((pooling or self.pooling).describe(), self.support.describe())))
 
     def _probabilities(self, evidence: Sequence[SliceEvidence]) -> NDArray[np.float64]:
         return _softmax(np.array([one.logits for one in evidence]) / self.temperature)

@@ -17,6 +17,7 @@ from covid_ct_mask_net.slice_sampling import SlicePlan
 from covid_ct_mask_net.triage.lesions import LesionRules
 from covid_ct_mask_net.triage.pooling import CappedExtentMean, CappedTopKMean, Max, Mean
 from covid_ct_mask_net.triage.priority import PriorityRules
+from covid_ct_mask_net.triage.support import LesionSupport
 from covid_ct_mask_net.triage.volume_triage import TriageOutcome, VolumeTriage
 
 MODEL = ModelReport("m", "1", "abc", "nothing", "a test")
@@ -183,9 +184,12 @@ def _random_evidence(seed: int, sick: float) -> list[SliceEvidence]:
     return chosen
 
 
+@pytest.mark.parametrize("support", [LesionSupport(), LesionSupport(0.8, 0.5)], ids=["", "support"])
 @pytest.mark.parametrize("sick", [0.0, 0.3, 0.6, 1.0])
-def test_adaptive_reading_gives_the_class_probabilities_and_priority_of_all(sick: float) -> None:
-    triage = VolumeTriage(CappedExtentMean(10.0, 0.9))
+def test_adaptive_reading_gives_the_class_probabilities_and_priority_of_all(
+    sick: float, support: LesionSupport
+) -> None:
+    triage = VolumeTriage(CappedExtentMean(10.0, 0.9), support=support)
     stopped = 0
     for seed in range(40):
         by_slice = {one.slice_index: one for one in _random_evidence(seed, sick)}
@@ -204,6 +208,27 @@ def test_adaptive_reading_gives_the_class_probabilities_and_priority_of_all(sick
         assert early.sampling is not None
         assert early.sampling.skipped_slices == len(reading) - len(read)
     assert (stopped > 0) == (sick > 0.0), "control studies are read to the end, others are not all"
+
+
+def test_slices_without_a_lesion_count_in_part() -> None:
+    # Seven of twelve slices say COVID-19, on two of them a lesion is outlined.
+    lesions = {k: [instance(k, (10, 14), (5, 9), GGO, 0.9)] for k in (3, 4)}
+    slices = [evidence(k, *lesions.get(k, ()), logits=COVID if k < 7 else HEALTHY) for k in range(12)]
+    plain = _triage(slices).triage
+    counted = _triage(slices, VolumeTriage(Mean(), support=LesionSupport(0.8, 0.5))).triage
+    assert plain.predicted_class is SliceClass.COVID_19
+    assert counted.predicted_class is SliceClass.CONTROL
+    said = "; slices on which no lesion scores 0.8 or more count with 0.5 of their probability of disease"
+    assert counted.pooling_rule.endswith(said)
+    assert counted.positive_slices == plain.positive_slices == 7, "what S says of a slice is shown as it is"
+    sampling = SlicePlan.parse("adaptive").sample(range(12), 5.0)
+    rule = CappedExtentMean(15.0, 0.5)
+    rules = PriorityRules(urgent_probability=0.5)
+    assert VolumeTriage(rule, priority_rules=rules).settled(slices[:3], sampling)
+    alone = VolumeTriage(rule, priority_rules=rules, support=LesionSupport(0.8, 0.25))
+    assert not alone.settled(slices[:3], sampling), "no lesion on any of them"
+    assert alone.missing(slices[:3], sampling) == 3
+    assert alone.missing(slices[:5], sampling) == 1
 
 
 def test_a_rule_that_is_settled_below_urgent_does_not_stop() -> None:

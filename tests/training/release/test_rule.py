@@ -11,10 +11,16 @@ from covid_ct_mask_net.errors import UsageError
 from covid_ct_mask_net.training.release import rule
 from covid_ct_mask_net.training.release.rule import fit_rule, pooled_all, threshold_for
 from covid_ct_mask_net.training.release.scans import AssessedScan, write_scans
+from covid_ct_mask_net.triage.support import LesionSupport
 
 
-def _scans(count: int, shown: int, strength: float, seed: int = 0) -> list[AssessedScan]:
-    """Scans of 30 slices, of which ``shown`` say the class of the scan and the others Control."""
+def _scans(
+    count: int, shown: int, strength: float, seed: int = 0, *, outlined: bool = False
+) -> list[AssessedScan]:
+    """Scans of 30 slices, of which ``shown`` say the class of the scan and the others Control.
+
+    With ``outlined``, as many slices of healthy scans say a disease too, and lesions are found in the others.
+    """
     rng = np.random.default_rng(seed)
     scans = []
     for number in range(count):
@@ -22,8 +28,18 @@ def _scans(count: int, shown: int, strength: float, seed: int = 0) -> list[Asses
         logits = rng.normal(0, 1, (30, 3))
         logits[:, 0] += strength
         logits[:shown, 0] -= strength
-        logits[:shown, scan_class] += strength
-        scans.append(AssessedScan(str(number), scan_class, tuple(map(tuple, logits.tolist()))))
+        said = scan_class or (1 + number % 2 if outlined else 0)
+        logits[:shown, said] += strength
+        scores = np.zeros(30)
+        scores[:shown] = 0.9 if scan_class or not outlined else 0.0
+        scans.append(
+            AssessedScan(
+                str(number),
+                scan_class,
+                tuple(map(tuple, logits.tolist())),
+                lesion_scores=tuple(scores.tolist()),
+            )
+        )
     return scans
 
 
@@ -61,12 +77,19 @@ def test_the_threshold_reaches_the_sensitivity() -> None:
 def test_the_fitted_figures_are_those_of_the_rule() -> None:
     scans = _scans(60, 3, 2.0, seed=1)
     fitted = fit_rule(scans, 0.9)
-    chances = pooled_all(scans, fitted.pooling, fitted.settings, fitted.temperature)
+    support = LesionSupport(**fitted.support)
+    chances = pooled_all(scans, fitted.pooling, fitted.settings, fitted.temperature, support)
     true = np.array([scan.scan_class for scan in scans])
     disease = 1 - chances[:, 0]
     assert (chances.argmax(axis=1) == true).mean() == pytest.approx(fitted.accuracy, abs=0.02)
     assert (disease[true > 0] >= fitted.threshold).mean() == pytest.approx(fitted.sensitivity)
     assert fitted.sensitivity >= 0.9
+
+
+def test_lesions_are_asked_for_where_they_tell_the_healthy_from_the_diseased() -> None:
+    fitted = fit_rule(_scans(60, 12, 6.0, outlined=True))
+    assert fitted.support["weight"] == 0.25
+    assert fitted.accuracy > 0.9
 
 
 def test_scans_of_one_kind_are_refused() -> None:
