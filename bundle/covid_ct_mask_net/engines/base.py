@@ -17,6 +17,7 @@ from covid_ct_mask_net.results import EngineReport
 CPU_PACKAGES = ("openvino", "numba")
 INT8_PACKAGES = ("nncf",)
 EXTRA = "engines"
+FAST_NOTE = "its numbers are not those of float32; use it with weights whose head S was trained for it"
 
 
 class EngineName(StrEnum):

@@ -15,7 +15,7 @@ from torchvision.models.detection.roi_heads import maskrcnn_inference
 from torchvision.models.detection.transform import resize_boxes
 from torchvision.ops import clip_boxes_to_image
 
-from covid_ct_mask_net.engines.base import Engine, EngineName, Precision, whole_float32
+from covid_ct_mask_net.engines.base import FAST_NOTE, Engine, EngineName, Precision, whole_float32
 from covid_ct_mask_net.engines.batched_nms import greedy_nms
 from covid_ct_mask_net.networks.classifier import CovidCTMaskNet
 from covid_ct_mask_net.networks.detector import LesionDetector
@@ -89,7 +89,7 @@ class BatchedEngine(Engine):
             (Precision.BFLOAT16 if self._half else Precision.FLOAT32).value,
             torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
             f"torch {torch.__version__}",
-            "all slices of a batch in one pass",
+            FAST_NOTE if self._half else "",
         )
 
     @torch.inference_mode()

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from covid_ct_mask_net.engines import graph
-from covid_ct_mask_net.engines.base import Engine, EngineName, Precision
+from covid_ct_mask_net.engines.base import FAST_NOTE, Engine, EngineName, Precision
 from covid_ct_mask_net.engines.cache import GraphCache
 from covid_ct_mask_net.engines.post import BoxRules, Floats, SliceRegions, detections, rank_rows
 from covid_ct_mask_net.engines.programs import BoxHeads, Compiler, MaskBranch, Program, Trunk, Worker
@@ -33,8 +33,6 @@ from covid_ct_mask_net.networks.slice_transform import rescaled
 from covid_ct_mask_net.results import EngineReport
 
 Answer = TypeVar("Answer")
-
-_FAST_NOTE = "its numbers are not those of float32; use it with weights whose head S was trained for it"
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +98,7 @@ class CompiledEngine(Engine):
         self._compiled: _Programs | None = None
         self._compiled_for: tuple[object, ...] = ()
         self._compiling = Lock()
-        note = _FAST_NOTE if name is EngineName.FAST else ""
+        note = FAST_NOTE if name is EngineName.FAST else ""
         self.report = EngineReport(name.value, precision.value, "cpu", f"OpenVINO {ov.__version__}", note)
 
     def forward(

@@ -107,6 +107,7 @@ def test_fast_computes_in_bfloat16_and_says_so() -> None:
     engine = _engine(model, EngineName.FAST)
     report = engine.report
     assert (report.name, report.precision, report.device) == ("fast", "bfloat16", "cpu")
+    assert "float32" in report.note
     logits = stacked_logits(engine(slices))
     assert logits.argmax(1).equal(expected.argmax(1))
     assert 0 < (logits - expected).abs().median() < 0.5
