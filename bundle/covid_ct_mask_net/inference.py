@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 from torchvision.models.detection.roi_heads import expand_boxes, expand_masks
 
-from covid_ct_mask_net.declining import SLICE_CROP, SLICE_INDICES, SLICE_SAMPLING, SLICES
+from covid_ct_mask_net.declining import DECLINED, SLICE_CROP, SLICE_INDICES, SLICE_SAMPLING, SLICES
 from covid_ct_mask_net.errors import CovidCTMaskNetError, NotAssessableError, UsageError
 from covid_ct_mask_net.evidence import LesionInstance, SliceEvidence
 from covid_ct_mask_net.geometry import voxel_spacing
@@ -251,7 +251,8 @@ def prepare_volume(
     given = {
         "crop": batch.get(SLICE_CROP),
         "sampling": batch.get(SLICE_SAMPLING),
-        "lungs": lung_space(batch),
+        # A volume that was declined may have been neither read nor searched for lungs.
+        "lungs": None if DECLINED in batch else lung_space(batch),
     }
     return batch[SLICES], None, (indices,), given
 

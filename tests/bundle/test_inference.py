@@ -162,6 +162,9 @@ def test_volumes_are_taken_apart_for_monai() -> None:
     assert lungs.mask.shape == (4, 3, 9)
     assert lungs.spacing == pytest.approx((0.5, 0.7, 3.0))
     assert lungs.slice(2).shape == (3, 4), "rows, columns"
+    refused: dict[str, object] = {"slices": SLICES[:0], "slice_indices": [], "volume": "x", "declined": "why"}
+    *_, named = prepare_volume(refused, torch.device("cpu"), False)
+    assert named["lungs"] is None
 
 
 def test_the_score_of_a_slice_is_that_of_its_best_lesion_in_the_lungs(model: SliceModel) -> None:
