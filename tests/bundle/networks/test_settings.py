@@ -70,3 +70,10 @@ def test_trunk_tells_what_proposals_depend_on() -> None:
         assert dataclasses.replace(settings, **{name: 0.4}).trunk == settings.trunk
     for change in ({"anchor_sizes": (4, 8)}, {"image_min_size": 256}, {"rpn_top_testing": 500}):
         assert dataclasses.replace(settings, **change).trunk != settings.trunk
+
+
+@pytest.mark.parametrize(("given", "meant"), [(True, True), (False, False), ("false", False), ("True", True)])
+def test_a_switch_of_the_command_line_means_what_it_says(given: bool | str, meant: bool) -> None:
+    assert DetectorSettings(maskness=given).maskness is meant  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="true or false"):
+        DetectorSettings(maskness="sometimes")  # type: ignore[arg-type]
