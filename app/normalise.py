@@ -261,7 +261,11 @@ def _checked(value: object, keyword: str, header: Dataset) -> object:
     vr = dictionary_VR(keyword)
     values = list(value) if isinstance(value, MultiValue | list) else [value]
     if vr not in _TEXT:
-        plain: list[Any] = [str(v) if vr in (VR.DA, VR.TM, VR.DT, VR.UI) else v for v in values]
+        # A file may give any element the representation of a person's name, whose values are no texts.
+        plain: list[Any] = [
+            v if isinstance(v, int | float | bytes) and vr not in (VR.DA, VR.TM, VR.DT, VR.UI) else str(v)
+            for v in values
+        ]
         for item in plain:
             # Decimal and integer strings are checked as they were written, not as the numbers they became.
             validate_value(str(vr), str(item) if vr in (VR.DS, VR.IS) else item, RAISE)

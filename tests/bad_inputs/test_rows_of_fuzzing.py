@@ -96,6 +96,12 @@ def unknown_pixels(folder: Path) -> None:
     spoilt(make_study(folder)[20], 0x7FE00010, vr=b"ZZ")
 
 
+def named_thickness(folder: Path) -> None:
+    """The slice thickness is a number by its letters and a person's name by its representation."""
+    for file in make_study(folder):
+        spoilt(file, 0x00180050, vr=b"PN")
+
+
 ROWS: dict[str, tuple[Build, Expected]] = {
     "F1-unknown-representation-in-another-object": (other_object(0x00080020, b"DE"), Expected(ASSESSED)),
     "F2-odd-bytes-in-another-object": (other_object(0x00200013, b"UL"), Expected(ASSESSED)),
@@ -117,6 +123,7 @@ ROWS: dict[str, tuple[Build, Expected]] = {
         unknown_pixels,
         Expected(ASSESSED, warnings=["PIXEL_LENGTH", "SLICE_GAP"]),
     ),
+    "F13-a-number-as-a-person-s-name": (named_thickness, Expected(ASSESSED)),
     "F6-unknown-representation-in-an-enhanced-ct": (enhanced(0x00081090, b"L_"), Expected(ASSESSED)),
 }
 
