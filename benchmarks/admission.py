@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from covid_ct_mask_net.engines.select import build_engine
+from covid_ct_mask_net.inference import lung_space
 from covid_ct_mask_net.labels import SliceClass
 from covid_ct_mask_net.nifti_file import LoadNiftid
 from covid_ct_mask_net.paths import bundle_root
@@ -50,11 +51,11 @@ def main() -> None:
     parser.add_argument("--engines", nargs="+", choices=list(ENGINES), default=list(ENGINES))
     parser.add_argument("--most", type=int, help="scans at most")
     arguments = parser.parse_args()
-    read = "all" if arguments.step is None else f"every={arguments.step:g}"
-    pipeline = load_pipeline(bundle_root(), {"slices": read, "engine": "torch"})
+    plan = "all" if arguments.step is None else f"every={arguments.step:g}"
+    pipeline = load_pipeline(bundle_root(), {"slices": plan, "engine": "torch"})
     network = pipeline.network
     engines = {
-        name: build_engine(network.detector, network.classifier, 1.01, **ENGINES[name])
+        name: build_engine(network.detector, network.classifier, network.min_score, **ENGINES[name])
         for name in arguments.engines
     }
     scans: list[tuple[Path, dict[str, str]]] = []
@@ -73,14 +74,15 @@ def main() -> None:
         pooling = pipeline.triage.triage.pooling.at_step(data["slice_sampling"].step_mm)
         for name, engine in engines.items():
             indices = [int(i) for i in data["slice_indices"]]
-            evidence = pipeline.inferer(data["slices"], engine, indices)
-            by_slice = {one.slice_index: one for one in evidence}
-            logits = np.array([by_slice[index].logits for index in order])
+            read = pipeline.inferer(data["slices"], engine, indices, lungs=lung_space(data))
+            by_slice = {one.slice_index: one for one in read}
+            evidence = [by_slice[index] for index in order]
+            logits = np.array([one.logits for one in evidence])
             logits = logits / pipeline.triage.triage.temperature
             powers = np.exp(logits - logits.max(axis=1, keepdims=True))
             probabilities = powers / powers.sum(axis=1, keepdims=True)
             slices[name] += probabilities.argmax(axis=1).tolist()
-            pooled[name].append(pooling(probabilities))
+            pooled[name].append(pooling(pipeline.triage.triage.support(probabilities, evidence)))
         sys.stderr.write(".")
         sys.stderr.flush()
     first = next(iter(engines))
