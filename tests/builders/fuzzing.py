@@ -281,7 +281,11 @@ def end_of_file(path: Path, readers: Readers) -> tuple[str, str]:
 
 def held_by_process() -> tuple[int, int]:
     """Return the numbers of open descriptors and of child processes."""
-    children = sum(len((task / "children").read_text().split()) for task in Path("/proc/self/task").iterdir())
+    children = 0
+    for task in Path("/proc/self/task").iterdir():
+        # A thread may end between the listing and the reading; its children then have another parent.
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            children += len((task / "children").read_text().split())
     return len(list(Path("/proc/self/fd").iterdir())), children
 
 
