@@ -43,12 +43,17 @@ def with_domes(hu: Volume, lungs: Labels, grid: Grid, rng: np.random.Generator) 
         box = ndimage.find_objects((lungs == side).astype(np.uint8))[0]
         part = lungs[box] == side
         share = _dome(part.shape, grid, rng) * part
-        tissue = rng.uniform(*_TISSUE_HU) + _NOISE_HU * ndimage.gaussian_filter(
-            rng.standard_normal(part.shape).astype(np.float32), (0, 0.7, 0.7)
-        )
+        tissue = soft_tissue(part.shape, _TISSUE_HU, rng)
         shown[box] += share * (tissue - shown[box])
         left_over[box][share > 0.5] = 0
     return shown, left_over
+
+
+def soft_tissue(shape: tuple[int, ...], level: tuple[float, float], rng: np.random.Generator) -> Volume:
+    """Return tissue [Z, Y, X] of one density in this range of HU, with the noise of a scan."""
+    noise = ndimage.gaussian_filter(rng.standard_normal(shape).astype(np.float32), (0, 0.7, 0.7))
+    tissue: Volume = (rng.uniform(*level) + _NOISE_HU * noise).astype(np.float32)
+    return tissue
 
 
 def _dome(shape: tuple[int, ...], grid: Grid, rng: np.random.Generator) -> Volume:

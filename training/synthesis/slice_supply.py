@@ -23,6 +23,7 @@ from covid_ct_mask_net.training.synthesis.disease import LungMap, confluent, dra
 from covid_ct_mask_net.training.synthesis.domes import with_domes
 from covid_ct_mask_net.training.synthesis.grids import Grid, Labels, Volume
 from covid_ct_mask_net.training.synthesis.lesions import Lesion, implant
+from covid_ct_mask_net.training.synthesis.masses import with_masses
 from covid_ct_mask_net.training.synthesis.phantom import Chest
 from covid_ct_mask_net.training.targets import detection_target
 
@@ -97,6 +98,8 @@ class SupplySettings:
         Of slices with contrast medium: bright vessels, and soft tissue brightened unevenly by up to a factor.
     dome_share
         Of draws in which domes of the diaphragm rise into the slices.
+    mass_share
+        Of draws in which solid masses, which are no lesions here, lie in the lungs.
     turn, stretch
         Largest rotation in radians, and largest logarithm of the ratio of both axes.
     picture_share
@@ -124,6 +127,7 @@ class SupplySettings:
     contrast_share: float = 0.5
     contrast: float = 6.0
     dome_share: float = 0.3
+    mass_share: float = 0.3
     turn: float = 0.15
     stretch: float = 0.15
     picture_share: float = 0.5
@@ -176,7 +180,8 @@ def _draw(ground: Ground, settings: SupplySettings, rng: np.random.Generator) ->
         lesions = confluent(ground.map, rng, int(rng.integers(1, 4))) + lesions
     haze = rng.uniform(0, settings.haze) if rng.random() < settings.haze_share else 0.0
     domes = bool(rng.random() < settings.dome_share)
-    slab = plant_slab(ground, lesions, settings.slab, rng, haze, domes=domes)
+    masses = bool(rng.random() < settings.mass_share)
+    slab = plant_slab(ground, lesions, settings.slab, rng, haze, domes=domes, masses=masses)
     chosen = _choose(slab.usable, slab.labels[slab.usable], settings, rng)
     hu = slab.shown(chosen, rng)
     for plane, labels, lungs in zip(hu, slab.labels[chosen], slab.lungs[chosen], strict=True):
@@ -222,8 +227,9 @@ def plant_slab(
     haze: float = 0.0,
     *,
     domes: bool = False,
+    masses: bool = False,
 ) -> Slab:
-    """Return ``size`` neighbouring slices, usually about a lesion, with lesions, haze and domes in them."""
+    """Return ``size`` neighbouring slices, usually about a lesion, with lesions and false friends in them."""
     chest, grid = ground.chest, ground.chest.grid
     first, last = _place(ground, lesions, size, rng)
     lungs, hu = chest.lungs[first:last], chest.hu[first:last]
@@ -234,6 +240,8 @@ def plant_slab(
     part = Grid(hu.shape, grid.spacing, (float(grid.axis(0)[first]), *grid.origin[1:]))
     if domes:
         hu, lungs = with_domes(hu, lungs, part, rng)
+    if masses:
+        hu, lungs = with_masses(hu, lungs, part, rng)
     planted = implant(hu, lungs, part, moved, rng, airways)
     usable = np.array([k - first for k in ground.slices if first <= k < last])
     return Slab(planted.hu, planted.labels, lungs, part, usable, ground.real)

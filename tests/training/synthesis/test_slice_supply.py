@@ -110,6 +110,29 @@ def test_domes_rise_into_a_slab_and_carry_no_lesions(ground: Ground) -> None:
     assert not lying.labels[lying.lungs == 0].any()
 
 
+def test_masses_lie_in_a_slab_and_carry_no_lesions(ground: Ground) -> None:
+    plain, massed = (
+        plant_slab(ground, [], 8, np.random.default_rng(5), masses=masses) for masses in (False, True)
+    )
+    gone = (plain.lungs > 0) & (massed.lungs == 0)
+    assert gone.any()
+    assert not massed.labels.any()
+    assert (massed.hu[gone] >= plain.hu[gone]).all()
+    lesions = draw_lesions(SliceClass.COVID_19, ground.map, np.random.default_rng(6), 0.9)
+    lying = plant_slab(ground, lesions, 8, np.random.default_rng(5), masses=True)
+    assert lying.labels.any()
+    assert not lying.labels[lying.lungs == 0].any()
+
+
+@pytest.mark.parametrize("friend", ["dome_share", "mass_share"])
+def test_false_friends_come_as_often_as_is_asked(ground: Ground, friend: str) -> None:
+    with_them, without = (
+        next(draw_slices([ground], SupplySettings(**{friend: share}, class_shares=(1, 0, 0)), 3))
+        for share in (1.0, 0.0)
+    )
+    assert not np.array_equal(with_them[0], without[0])
+
+
 def test_contrast_makes_great_vessels_round_and_leaves_lesions(ground: Ground) -> None:
     lesions = draw_lesions(SliceClass.COMMON_PNEUMONIA, ground.map, np.random.default_rng(6), 0.9)
     slab = plant_slab(ground, lesions, 8, np.random.default_rng(5))
