@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import shutil
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from covid_ct_mask_net.errors import UsageError
 from covid_ct_mask_net.labels import SliceClass
 from covid_ct_mask_net.training.datasets.names import SliceName
 from covid_ct_mask_net.training.release.chests import chest_records, load_grounds
-from covid_ct_mask_net.training.release.class_slices import Draws, class_slices
+from covid_ct_mask_net.training.release.class_slices import AS_READ, Draws, class_slices
 
 
 def write_slices(folder: Path, slices: Iterable[tuple[Tensor, int]]) -> int:
@@ -62,11 +63,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, required=True, help="new folder for the slices")
     parser.add_argument("--draws", type=int, default=Draws.patients, help="patients, classes in turn")
     parser.add_argument("--seed", type=int, default=Draws.seed)
+    parser.add_argument(
+        "--mass-share",
+        type=float,
+        default=AS_READ.mass_share,
+        help="of patients with solid masses in their lungs, which are no disease here (default: %(default)s)",
+    )
     options = parser.parse_args(arguments)
     # Says what is missing, before anything is drawn.
     chest_records(options.chests, options.real)
     grounds = list(load_grounds(options.chests, options.real))
-    drawn = class_slices(grounds, Draws(options.draws, seed=options.seed))
+    as_read = replace(AS_READ, mass_share=options.mass_share)
+    drawn = class_slices(grounds, Draws(options.draws, seed=options.seed, supply=as_read))
     write_slices(options.output, tqdm(drawn, unit="slice"))
 
 

@@ -24,7 +24,7 @@ from covid_ct_mask_net.training.synthesis.slice_supply import (
 AS_READ = SupplySettings(
     level=(-600.0, -600.0), width=(1500.0, 1500.0), gamma=0.0, picture_share=0.0, whole_share=0.5,
     margin_mm=60.0, real_share=0.5, turn=0.15, stretch=0.25, haze=0.08,
-    contrast_share=0.5, dome_share=0.3, mass_share=0.35,
+    contrast_share=0.5, dome_share=0.3,
 )  # fmt: skip
 
 
@@ -64,7 +64,7 @@ def class_slices(grounds: Sequence[Ground], draws: Draws) -> Iterator[tuple[Tens
         lesions = draw_lesions(slice_class, ground.map, rng)
         haze = rng.uniform(0, draws.supply.haze) if rng.random() < draws.supply.haze_share else 0.0
         domes = bool(rng.random() < draws.supply.dome_share)
-        masses = bool(rng.random() < draws.supply.mass_share)
+        masses = bool(draws.supply.mass_share and rng.random() < draws.supply.mass_share)
         slab = plant_slab(ground, lesions, draws.supply.slab, rng, haze, domes=domes, masses=masses)
         planes = slab.labels[slab.usable]
         area = np.count_nonzero(planes, axis=(1, 2)) * slab.grid.spacing[1] * slab.grid.spacing[2]

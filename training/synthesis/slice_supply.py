@@ -99,7 +99,8 @@ class SupplySettings:
     dome_share
         Of draws in which domes of the diaphragm rise into the slices.
     mass_share
-        Of draws in which solid masses, which are no lesions here, lie in the lungs.
+        Of draws in which solid masses, which are no lesions here, lie in the lungs. None by default:
+        docs/training.md says what they taught and what they cost.
     turn, stretch
         Largest rotation in radians, and largest logarithm of the ratio of both axes.
     picture_share
@@ -127,7 +128,7 @@ class SupplySettings:
     contrast_share: float = 0.5
     contrast: float = 6.0
     dome_share: float = 0.3
-    mass_share: float = 0.3
+    mass_share: float = 0.0
     turn: float = 0.15
     stretch: float = 0.15
     picture_share: float = 0.5
@@ -180,7 +181,7 @@ def _draw(ground: Ground, settings: SupplySettings, rng: np.random.Generator) ->
         lesions = confluent(ground.map, rng, int(rng.integers(1, 4))) + lesions
     haze = rng.uniform(0, settings.haze) if rng.random() < settings.haze_share else 0.0
     domes = bool(rng.random() < settings.dome_share)
-    masses = bool(rng.random() < settings.mass_share)
+    masses = bool(settings.mass_share and rng.random() < settings.mass_share)
     slab = plant_slab(ground, lesions, settings.slab, rng, haze, domes=domes, masses=masses)
     chosen = _choose(slab.usable, slab.labels[slab.usable], settings, rng)
     hu = slab.shown(chosen, rng)

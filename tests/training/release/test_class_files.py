@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 
 from covid_ct_mask_net.errors import UsageError
 from covid_ct_mask_net.training.release import class_files
-from covid_ct_mask_net.training.release.class_slices import Draws
+from covid_ct_mask_net.training.release.class_slices import AS_READ, Draws
 from covid_ct_mask_net.training.sources import classification_transforms, classified_slices
 
 
@@ -47,4 +48,7 @@ def test_the_command_draws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     )
     class_files.main(["--chests", str(tmp_path), "--output", str(tmp_path / "slices"), "--draws", "5"])
     assert asked == [(["ground"], Draws(5))]
+    folders = ["--chests", str(tmp_path), "--output", str(tmp_path / "others")]
+    class_files.main([*folders, "--seed", "7", "--mass-share", "0.5"])
+    assert asked[1] == (["ground"], Draws(seed=7, supply=replace(AS_READ, mass_share=0.5)))
     assert [path.name for path in (tmp_path / "slices").iterdir()] == ["NCP_1_1_0001.png"]

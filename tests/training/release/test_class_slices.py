@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
+from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
 from covid_ct_mask_net.training.release.class_slices import AS_READ, Draws, class_slices
-from covid_ct_mask_net.training.synthesis.slice_supply import Ground, choose_ground
+from covid_ct_mask_net.training.synthesis.slice_supply import Ground, Slab, choose_ground, plant_slab
 
 
 def test_slices_of_all_classes_are_drawn_in_the_window_of_inference(ground: Ground) -> None:
@@ -39,3 +41,18 @@ def test_half_of_the_slices_are_from_real_chests(ground: Ground) -> None:
     assert 160 < real < 240
     assert not choose_ground([ground], 1.0, rng).real, "phantoms, where nothing else is there"
     assert choose_ground(grounds[-1:], 0.0, rng).real
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_masses_lie_in_as_many_patients_as_is_asked(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch, share: float
+) -> None:
+    asked = []
+
+    def planted(*given: Any, masses: bool, **others: bool) -> Slab:
+        asked.append(masses)
+        return plant_slab(*given, masses=masses, **others)
+
+    monkeypatch.setattr("covid_ct_mask_net.training.release.class_slices.plant_slab", planted)
+    list(class_slices([ground], Draws(4, 2, supply=dataclasses.replace(AS_READ, mass_share=share))))
+    assert asked == [bool(share)] * 4

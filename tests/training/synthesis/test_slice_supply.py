@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from covid_ct_mask_net.training.synthesis.disease import draw_lesions
 from covid_ct_mask_net.training.synthesis.phantom import Chest
 from covid_ct_mask_net.training.synthesis.slice_supply import (
     Ground,
+    Slab,
     SupplySettings,
     _enhanced,
     changed_slice,
@@ -124,13 +126,21 @@ def test_masses_lie_in_a_slab_and_carry_no_lesions(ground: Ground) -> None:
     assert not lying.labels[lying.lungs == 0].any()
 
 
-@pytest.mark.parametrize("friend", ["dome_share", "mass_share"])
-def test_false_friends_come_as_often_as_is_asked(ground: Ground, friend: str) -> None:
-    with_them, without = (
-        next(draw_slices([ground], SupplySettings(**{friend: share}, class_shares=(1, 0, 0)), 3))
-        for share in (1.0, 0.0)
-    )
-    assert not np.array_equal(with_them[0], without[0])
+@pytest.mark.parametrize(("share", "friend"), [("dome_share", "domes"), ("mass_share", "masses")])
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_false_friends_come_as_often_as_is_asked(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch, share: str, friend: str, value: float
+) -> None:
+    asked = []
+
+    def planted(*given: Any, **friends: bool) -> Slab:
+        asked.append(friends[friend])
+        return plant_slab(*given, **friends)
+
+    monkeypatch.setattr("covid_ct_mask_net.training.synthesis.slice_supply.plant_slab", planted)
+    list(islice(draw_slices([ground], SupplySettings(**{share: value}), 3), 20))
+    assert asked
+    assert set(asked) == {bool(value)}
 
 
 def test_contrast_makes_great_vessels_round_and_leaves_lesions(ground: Ground) -> None:
