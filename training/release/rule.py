@@ -3,9 +3,11 @@
     python -m covid_ct_mask_net.training.release.rule --bundle DIR --cohort DIR --output rule.json
 
 Pooling, temperature and what slices without a lesion count are those under which the true classes of the
-scans are likeliest: on a few dozen scans, how many are right moves in steps too large to choose by. The
-threshold of priority ``raised`` is the highest one that still reaches the stated sensitivity for disease. All
-of it belongs to the weights: other weights need another rule.
+scans are likeliest: on a few dozen scans, how many are right moves in steps too large to choose by. Of
+temperatures that do about as well the highest is taken: at low ones each slice is a vote, and the order of
+scans hangs on the slices that engines of another precision call differently. The threshold of priority
+``raised`` is the highest one that still reaches the stated sensitivity for disease. All of it belongs to the
+weights: other weights need another rule.
 """
 
 from __future__ import annotations
@@ -48,6 +50,8 @@ _SUPPORTS = (
     *(LesionSupport(score, weight) for score in (0.6, 0.7, 0.75, 0.8) for weight in (0.25, 0.5, 0.75)),
 )
 _TEMPERATURES = tuple(float(t) for t in np.exp(np.linspace(np.log(0.1), np.log(8), 27)))
+# The mean loss may be this much higher, as a share of the least, for a higher temperature.
+_GIVEN_UP = 0.03
 # No probability counts as less: one scan must not decide.
 _FLOOR = 1e-3
 
@@ -130,7 +134,9 @@ def fit_rule(scans: Sequence[AssessedScan], sensitivity: float = SENSITIVITY) ->
         for support in _SUPPORTS
         for temperature in _TEMPERATURES
     ]
-    loss, accuracy, temperature, support, pooling, settings = min(tried, key=lambda one: one[0])
+    best = min(tried, key=lambda one: one[0])
+    alike = [one for one in tried if one[3:] == best[3:] and one[0] <= (1 + _GIVEN_UP) * best[0]]
+    loss, accuracy, temperature, support, pooling, settings = max(alike, key=lambda one: one[2])
     disease = 1 - pooled_all(used, pooling, settings, temperature, support)[:, SliceClass.CONTROL]
     threshold = threshold_for(disease[diseased], sensitivity)
     return FittedRule(

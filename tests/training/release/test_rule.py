@@ -65,6 +65,17 @@ def test_too_sure_logits_are_cooled() -> None:
     assert fit_rule(hot).temperature > 2 > fit_rule(scans).temperature
 
 
+def test_of_temperatures_about_as_good_the_highest_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rule, "_CANDIDATES", (("mean", {}), ("noisy_or", {})))
+    scans = _scans(60, 3, 2.0, seed=1)
+    soft = fit_rule(scans)
+    monkeypatch.setattr(rule, "_GIVEN_UP", 0.0)
+    best = fit_rule(scans)
+    assert (soft.pooling, soft.settings, soft.support) == (best.pooling, best.settings, best.support)
+    assert soft.temperature > best.temperature
+    assert best.loss < soft.loss <= 1.03 * best.loss
+
+
 def test_the_threshold_reaches_the_sensitivity() -> None:
     disease = np.array([0.9, 0.45, 0.3, 0.2])
     assert threshold_for(disease, 0.75) == pytest.approx(0.3, abs=0.011)
