@@ -29,6 +29,7 @@ from covid_ct_mask_net.training.files import write_text
 from covid_ct_mask_net.training.release.scans import (
     AssessedScan,
     assess_cohort,
+    counted,
     pooled,
     read_scans,
     write_scans,
@@ -122,18 +123,16 @@ def fit_rule(scans: Sequence[AssessedScan], sensitivity: float = SENSITIVITY) ->
     diseased = true != SliceClass.CONTROL
     if not diseased.any() or diseased.all():
         raise UsageError("SCANS", "The rule needs validation scans with and without disease.")
-    tried = [
-        (
-            *_score(used, true, pooling, settings, temperature, support),
-            temperature,
-            support,
-            pooling,
-            settings,
-        )
-        for pooling, settings in _CANDIDATES
-        for support in _SUPPORTS
-        for temperature in _TEMPERATURES
-    ]
+    tried = []
+    for support in _SUPPORTS:
+        for temperature in _TEMPERATURES:
+            slices = [counted(scan, temperature, support) for scan in used]
+            for pooling, settings in _CANDIDATES:
+                rule = pooling_rule(pooling, settings)
+                chances = np.stack(
+                    [rule.at_step(scan.step_mm)(one) for scan, one in zip(used, slices, strict=True)]
+                )
+                tried.append((*_score(chances, true), temperature, support, pooling, settings))
     best = min(tried, key=lambda one: one[0])
     alike = [one for one in tried if one[3:] == best[3:] and one[0] <= (1 + _GIVEN_UP) * best[0]]
     loss, accuracy, temperature, support, pooling, settings = max(alike, key=lambda one: one[2])
@@ -165,15 +164,8 @@ def threshold_for(disease: NDArray[np.float64], sensitivity: float) -> float:
     return float(min(0.5, np.floor(reached * 100) / 100))
 
 
-def _score(
-    scans: Sequence[AssessedScan],
-    true: NDArray[np.int64],
-    pooling: str,
-    settings: dict[str, Any],
-    temperature: float,
-    support: LesionSupport,
-) -> tuple[float, float]:
-    chances = pooled_all(scans, pooling, settings, temperature, support)
+def _score(chances: NDArray[np.float64], true: NDArray[np.int64]) -> tuple[float, float]:
+    """Return the mean loss and the accuracy of class probabilities (scans, 3)."""
     right = np.clip(chances[np.arange(len(true)), true], _FLOOR, 1)
     return float(-np.log(right).mean()), float((chances.argmax(axis=1) == true).mean())
 

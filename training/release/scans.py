@@ -182,12 +182,17 @@ def assess_cohort(
             progress(row["patient"])
 
 
+def counted(scan: AssessedScan, temperature: float, support: LesionSupport) -> NDArray[np.float64]:
+    """Return what the slices of an assessed scan count, (n, 3), before they are pooled."""
+    slices = probabilities(np.array(scan.logits), temperature)
+    return support.weighed(slices, np.array(scan.lesion_scores))
+
+
 def pooled(
     scan: AssessedScan, rule: PoolingRule, temperature: float, support: LesionSupport
 ) -> NDArray[np.float64]:
     """Return the class probabilities (3,) of an assessed scan under a rule."""
-    slices = probabilities(np.array(scan.logits), temperature)
-    return rule.at_step(scan.step_mm)(support.weighed(slices, np.array(scan.lesion_scores)))
+    return rule.at_step(scan.step_mm)(counted(scan, temperature, support))
 
 
 def write_scans(path: Path, scans: Iterable[AssessedScan]) -> None:
