@@ -12,6 +12,7 @@ from torch import Tensor
 from covid_ct_mask_net.labels import SliceClass
 from covid_ct_mask_net.training.synthesis.disease import draw_lesions
 from covid_ct_mask_net.training.synthesis.slice_supply import (
+    FalseFriends,
     Ground,
     SupplySettings,
     changed_slice,
@@ -62,10 +63,7 @@ def class_slices(grounds: Sequence[Ground], draws: Draws) -> Iterator[tuple[Tens
         slice_class = SliceClass(number % len(SliceClass))
         ground = choose_ground(grounds, draws.supply.real_share, rng)
         lesions = draw_lesions(slice_class, ground.map, rng)
-        haze = rng.uniform(0, draws.supply.haze) if rng.random() < draws.supply.haze_share else 0.0
-        domes = bool(rng.random() < draws.supply.dome_share)
-        masses = bool(draws.supply.mass_share and rng.random() < draws.supply.mass_share)
-        slab = plant_slab(ground, lesions, draws.supply.slab, rng, haze, domes=domes, masses=masses)
+        slab = plant_slab(ground, lesions, draws.supply.slab, rng, FalseFriends.drawn(draws.supply, rng))
         planes = slab.labels[slab.usable]
         area = np.count_nonzero(planes, axis=(1, 2)) * slab.grid.spacing[1] * slab.grid.spacing[2]
         shows = rng.permutation(slab.usable[area >= draws.least_lesion_mm2])

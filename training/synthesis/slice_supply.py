@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from PIL import Image
 from scipy import ndimage
 from torch import Tensor
 
+from covid_ct_mask_net.errors import UsageError
 from covid_ct_mask_net.labels import MaskType, SliceClass
 from covid_ct_mask_net.training.synthesis.acquisition import acquire, draw_acquisition
 from covid_ct_mask_net.training.synthesis.disease import LungMap, confluent, draw_lesions, map_lungs
@@ -134,6 +135,40 @@ class SupplySettings:
     picture_share: float = 0.5
     minimum_area: int = 16
 
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            share = getattr(self, field.name)
+            if field.name.endswith("_share") and not 0.0 <= share <= 1.0:
+                raise UsageError("SETTING", f"{field.name} is {share}, but must lie in 0 to 1.")
+
+
+@dataclass(frozen=True)
+class FalseFriends:
+    """What lies in a slab and looks like lesions, but is none.
+
+    Attributes
+    ----------
+    haze
+        Share of the lungs' air that is lost evenly, as in expiration.
+    domes, masses
+        Whether domes of the diaphragm rise into it, and whether solid masses lie in the lungs.
+    """
+
+    haze: float = 0.0
+    domes: bool = False
+    masses: bool = False
+
+    @classmethod
+    def drawn(cls, settings: SupplySettings, rng: np.random.Generator) -> FalseFriends:
+        """Return what the shares of the settings say, at random."""
+        haze = rng.uniform(0, settings.haze) if rng.random() < settings.haze_share else 0.0
+        domes = rng.random() < settings.dome_share
+        # No number is drawn where none is wanted: slices of settings without masses stay what they were.
+        masses = settings.mass_share > 0 and rng.random() < settings.mass_share
+        return cls(haze, bool(domes), bool(masses))
+
+
+NO_FALSE_FRIENDS = FalseFriends()
 
 Sample = tuple[Tensor, dict[str, Tensor]]
 Drawn = tuple[NDArray[np.float32], Labels]
@@ -179,10 +214,7 @@ def _draw(ground: Ground, settings: SupplySettings, rng: np.random.Generator) ->
         lesions += draw_lesions(SliceClass(int(rng.integers(1, 3))), ground.map, rng, severity)
     if slice_class is not SliceClass.CONTROL and rng.random() < settings.confluent_share:
         lesions = confluent(ground.map, rng, int(rng.integers(1, 4))) + lesions
-    haze = rng.uniform(0, settings.haze) if rng.random() < settings.haze_share else 0.0
-    domes = bool(rng.random() < settings.dome_share)
-    masses = bool(settings.mass_share and rng.random() < settings.mass_share)
-    slab = plant_slab(ground, lesions, settings.slab, rng, haze, domes=domes, masses=masses)
+    slab = plant_slab(ground, lesions, settings.slab, rng, FalseFriends.drawn(settings, rng))
     chosen = _choose(slab.usable, slab.labels[slab.usable], settings, rng)
     hu = slab.shown(chosen, rng)
     for plane, labels, lungs in zip(hu, slab.labels[chosen], slab.lungs[chosen], strict=True):
@@ -225,23 +257,20 @@ def plant_slab(
     lesions: Sequence[Lesion],
     size: int,
     rng: np.random.Generator,
-    haze: float = 0.0,
-    *,
-    domes: bool = False,
-    masses: bool = False,
+    friends: FalseFriends = NO_FALSE_FRIENDS,
 ) -> Slab:
     """Return ``size`` neighbouring slices, usually about a lesion, with lesions and false friends in them."""
     chest, grid = ground.chest, ground.chest.grid
     first, last = _place(ground, lesions, size, rng)
     lungs, hu = chest.lungs[first:last], chest.hu[first:last]
-    if haze:
-        hu = _hazy(hu, lungs, haze)
+    if friends.haze:
+        hu = _hazy(hu, lungs, friends.haze)
     moved = [replace(one, centre=(one.centre[0] - first, *one.centre[1:])) for one in lesions]
     airways = None if chest.airways is None else chest.airways[first:last]
     part = Grid(hu.shape, grid.spacing, (float(grid.axis(0)[first]), *grid.origin[1:]))
-    if domes:
+    if friends.domes:
         hu, lungs = with_domes(hu, lungs, part, rng)
-    if masses:
+    if friends.masses:
         hu, lungs = with_masses(hu, lungs, part, rng)
     planted = implant(hu, lungs, part, moved, rng, airways)
     usable = np.array([k - first for k in ground.slices if first <= k < last])

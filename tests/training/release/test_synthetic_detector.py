@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,12 +41,16 @@ def _training(chest_folder: Path, run: Path, **changes: Any) -> ConfigWorkflow:
     return workflow(CONFIGS, run, run, TINY, chests=str(chest_folder), **changes)
 
 
-def _train(chest_folder: Path, run: Path, **changes: Any) -> Path:
+@pytest.fixture(autouse=True)
+def _threads() -> Iterator[None]:
+    """A run sets how many threads it takes; other tests have theirs back."""
     threads = torch.get_num_threads()
-    try:
-        return finish(_training(chest_folder, run, **changes), run)
-    finally:
-        torch.set_num_threads(threads)
+    yield
+    torch.set_num_threads(threads)
+
+
+def _train(chest_folder: Path, run: Path, **changes: Any) -> Path:
+    return finish(_training(chest_folder, run, **changes), run)
 
 
 def test_the_detector_is_the_shipped_one(chest_folder: Path, tmp_path: Path) -> None:
@@ -86,7 +91,9 @@ def test_a_held_stem_stays_and_time_ends_a_run(chest_folder: Path, tmp_path: Pat
     start = _train(chest_folder, tmp_path / "start", epochs=1, batches=1) / "model.pt"
     run = _train(
         chest_folder, tmp_path / "run", weights=str(start), mode="held_stem", epochs=1000, minutes=0.01,
+        hard_negatives=0.5,
     )  # fmt: skip
+    assert json.loads((run / "run.json").read_text())["settings"]["training"]["hard_negatives"] == 0.5
     before, after = (load_segmentation(path).state_dict() for path in (start, run / "model.pt"))
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     held = {name for name in before if "backbone.body" in name and "layer2" not in name}
@@ -94,6 +101,13 @@ def test_a_held_stem_stays_and_time_ends_a_run(chest_folder: Path, tmp_path: Pat
     assert not changed & held
     assert any("layer2" in name for name in changed)
     assert any("rpn" in name for name in changed)
+
+
+def test_hard_negatives_are_sampled_where_they_are_asked_for(chest_folder: Path, tmp_path: Path) -> None:
+    training = _training(chest_folder, tmp_path / "run", hard_negatives=0.5)
+    training.initialize()
+    detector = training.parser.get_parsed_content("network_def")
+    assert detector.roi_heads.fg_bg_sampler.hard_share == 0.5
 
 
 def test_a_folder_without_chests_is_told(tmp_path: Path) -> None:

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 import torch
 
+from covid_ct_mask_net.errors import UsageError
 from covid_ct_mask_net.labels import SliceClass
 from covid_ct_mask_net.training.synthesis.disease import draw_lesions
 from covid_ct_mask_net.training.synthesis.phantom import Chest
 from covid_ct_mask_net.training.synthesis.slice_supply import (
+    FalseFriends,
     Ground,
     Slab,
     SupplySettings,
@@ -79,7 +81,9 @@ def test_every_slice_is_shown_as_often_as_asked(ground: Ground) -> None:
 
 
 def test_haze_makes_lungs_denser_and_teaches_nothing(ground: Ground) -> None:
-    clear, hazy = (plant_slab(ground, [], 8, np.random.default_rng(4), haze) for haze in (0.0, 0.3))
+    clear, hazy = (
+        plant_slab(ground, [], 8, np.random.default_rng(4), FalseFriends(haze=haze)) for haze in (0.0, 0.3)
+    )
     inside = clear.lungs > 0
     raised = (hazy.hu - clear.hu)[inside & (clear.hu < -700)]
     assert 180 < raised.mean() < 320
@@ -99,48 +103,49 @@ def test_a_slab_lies_about_a_lesion(ground: Ground) -> None:
     assert slab.labels.any()
 
 
-def test_domes_rise_into_a_slab_and_carry_no_lesions(ground: Ground) -> None:
-    plain, domed = (
-        plant_slab(ground, [], 8, np.random.default_rng(5), domes=domes) for domes in (False, True)
+@pytest.mark.parametrize("friends", [FalseFriends(domes=True), FalseFriends(masses=True)])
+def test_domes_and_masses_take_lung_away_and_carry_no_lesions(ground: Ground, friends: FalseFriends) -> None:
+    plain, filled = (
+        plant_slab(ground, [], 8, np.random.default_rng(5), one) for one in (FalseFriends(), friends)
     )
-    gone = (plain.lungs > 0) & (domed.lungs == 0)
+    gone = (plain.lungs > 0) & (filled.lungs == 0)
     assert gone.any()
-    assert (domed.hu[gone] > plain.hu[gone]).mean() > 0.95
+    assert not filled.labels.any()
+    assert (filled.hu[gone] > plain.hu[gone]).mean() > 0.95
     lesions = draw_lesions(SliceClass.COVID_19, ground.map, np.random.default_rng(6), 0.9)
-    lying = plant_slab(ground, lesions, 8, np.random.default_rng(5), domes=True)
-    assert lying.labels.any()
-    assert not lying.labels[lying.lungs == 0].any()
-
-
-def test_masses_lie_in_a_slab_and_carry_no_lesions(ground: Ground) -> None:
-    plain, massed = (
-        plant_slab(ground, [], 8, np.random.default_rng(5), masses=masses) for masses in (False, True)
-    )
-    gone = (plain.lungs > 0) & (massed.lungs == 0)
-    assert gone.any()
-    assert not massed.labels.any()
-    assert (massed.hu[gone] >= plain.hu[gone]).all()
-    lesions = draw_lesions(SliceClass.COVID_19, ground.map, np.random.default_rng(6), 0.9)
-    lying = plant_slab(ground, lesions, 8, np.random.default_rng(5), masses=True)
+    lying = plant_slab(ground, lesions, 8, np.random.default_rng(5), friends)
     assert lying.labels.any()
     assert not lying.labels[lying.lungs == 0].any()
 
 
 @pytest.mark.parametrize(("share", "friend"), [("dome_share", "domes"), ("mass_share", "masses")])
 @pytest.mark.parametrize("value", [0.0, 1.0])
-def test_false_friends_come_as_often_as_is_asked(
-    ground: Ground, monkeypatch: pytest.MonkeyPatch, share: str, friend: str, value: float
+def test_false_friends_come_as_often_as_is_asked(share: str, friend: str, value: float) -> None:
+    rng = np.random.default_rng(0)
+    settings = SupplySettings(**{share: value})
+    assert {getattr(FalseFriends.drawn(settings, rng), friend) for _ in range(20)} == {bool(value)}
+
+
+def test_a_draw_plants_the_false_friends_that_were_drawn(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []
 
-    def planted(*given: Any, **friends: bool) -> Slab:
-        asked.append(friends[friend])
-        return plant_slab(*given, **friends)
+    def planted(*given: Any) -> Slab:
+        asked.append(given[-1])
+        return plant_slab(*given)
 
     monkeypatch.setattr("covid_ct_mask_net.training.synthesis.slice_supply.plant_slab", planted)
-    list(islice(draw_slices([ground], SupplySettings(**{share: value}), 3), 20))
+    settings = SupplySettings(haze_share=1.0, dome_share=1.0, mass_share=1.0)
+    list(islice(draw_slices([ground], settings, 3), 13))
     assert asked
-    assert set(asked) == {bool(value)}
+    assert all(one.domes and one.masses and 0 < one.haze < settings.haze for one in asked)
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.1])
+def test_a_share_outside_0_to_1_is_refused(share: float) -> None:
+    with pytest.raises(UsageError, match=r"mass_share is .* 0 to 1"):
+        SupplySettings(mass_share=share)
 
 
 def test_contrast_makes_great_vessels_round_and_leaves_lesions(ground: Ground) -> None:
