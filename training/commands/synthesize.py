@@ -60,6 +60,14 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="shares of patients in the splits (default: 0.7 0.15 0.15)",
     )
     parser.add_argument(
+        "--mass-share",
+        type=float,
+        default=0.0,
+        metavar="SHARE",
+        help="share of patients, of any class, with solid masses in their lungs, which are no disease here: "
+        "how often are they taken for one? (default: 0)",
+    )
+    parser.add_argument(
         "--real",
         type=Path,
         action="append",
@@ -99,6 +107,7 @@ def run(arguments: argparse.Namespace) -> ExitCode:
             arguments.step,
             tuple(arguments.shares),
             tuple(Layout(name) for name in arguments.format),
+            arguments.mass_share,
         )
     if arguments.real and not arguments.credit:
         raise UsageError(

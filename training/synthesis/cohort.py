@@ -58,6 +58,8 @@ class CohortSettings:
         Of training, validation and test patients; of each class alike.
     layouts
         What to write.
+    mass_share
+        Of patients, of any class, with solid masses in their lungs, which are no lesions and no disease here.
     """
 
     patients: int
@@ -66,6 +68,7 @@ class CohortSettings:
     step_mm: float | None = None
     shares: tuple[float, float, float] = (0.7, 0.15, 0.15)
     layouts: tuple[Layout, ...] = (Layout.NIFTI, Layout.SLICES)
+    mass_share: float = 0.0
 
     def __post_init__(self) -> None:
         if self.patients < 1:
@@ -74,6 +77,10 @@ class CohortSettings:
             raise UsageError("SETTING", f"The size is {self.size} pixels, but must be at least 64.")
         if min(self.shares) < 0 or abs(sum(self.shares) - 1) > 1e-6:
             raise UsageError("SETTING", f"The shares of the splits are {self.shares}, but must sum to 1.")
+        if not 0 <= self.mass_share <= 1:
+            raise UsageError(
+                "SETTING", f"The share of patients with masses is {self.mass_share}, but must lie in 0 to 1."
+            )
 
 
 def draw_cohort(
@@ -97,9 +104,12 @@ def draw_cohort(
             person = (number // len(SliceClass)) % len(real)
             source, chests = real[person]
             chest = chests[int(rng.integers(len(chests)))]
-            yield implanted_patient(f"{number:04d}", slice_class, chest, source, rng), order[person]
+            patient = implanted_patient(f"{number:04d}", slice_class, chest, source, rng, settings.mass_share)
+            yield patient, order[person]
         else:
-            patient = phantom_patient(f"{number:04d}", slice_class, rng, settings.size, settings.step_mm)
+            patient = phantom_patient(
+                f"{number:04d}", slice_class, rng, settings.size, settings.step_mm, settings.mass_share
+            )
             yield patient, order[number // len(SliceClass)]
 
 
@@ -171,7 +181,7 @@ def write_cohort(
 
 _SCAN_COLUMNS = [
     "patient", "split", "class_id", "class", "source", "slices", "step_mm", "pixel_mm", "kernel",
-    "lesions", "ggo_ml", "consolidation_ml", "lung_ml",
+    "lesions", "ggo_ml", "consolidation_ml", "lung_ml", "masses",
 ]  # fmt: skip
 _SLICE_COLUMNS = [
     "patient",
@@ -192,6 +202,7 @@ def _scan_row(patient: Patient, split: str) -> list[str]:
         patient.name, split, str(int(patient.slice_class)), patient.slice_class.label, patient.source,
         str(len(patient.hu)), f"{patient.grid.spacing[0]:g}", f"{patient.grid.spacing[1]:.4f}",
         patient.kernel, str(found), f"{ggo:.2f}", f"{solid:.2f}", f"{lung_ml:.0f}",
+        str(int(patient.masses)),
     ]  # fmt: skip
 
 
@@ -211,7 +222,7 @@ def _line(patient: Patient, split: str) -> str:
     ggo, solid = (patient.volume_ml(lesion_class) for lesion_class in LesionClass)
     return (
         f"patient {patient.name}: {patient.slice_class.label}, {split}, {len(patient.hu)} slices, "
-        f"GGO {ggo:.0f} ml, consolidation {solid:.0f} ml"
+        f"GGO {ggo:.0f} ml, consolidation {solid:.0f} ml{', masses' if patient.masses else ''}"
     )
 
 

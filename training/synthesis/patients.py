@@ -12,6 +12,7 @@ from covid_ct_mask_net.training.synthesis.acquisition import acquire, draw_acqui
 from covid_ct_mask_net.training.synthesis.disease import draw_lesions, map_lungs
 from covid_ct_mask_net.training.synthesis.grids import Grid, Labels, Volume
 from covid_ct_mask_net.training.synthesis.lesions import Lesion, implant
+from covid_ct_mask_net.training.synthesis.masses import with_masses
 from covid_ct_mask_net.training.synthesis.phantom import Chest, draw_chest
 
 
@@ -35,6 +36,8 @@ class Patient:
         Convolution kernel.
     source
         ``"phantom"`` or the name of the real chest.
+    masses
+        Whether solid masses lie in the lungs, which are no lesions here.
     """
 
     name: str
@@ -47,6 +50,7 @@ class Patient:
     lesions: tuple[Lesion, ...]
     kernel: str
     source: str
+    masses: bool = False
 
     def volume_ml(self, lesion_class: LesionClass) -> float:
         """Return the volume of a lesion type in millilitres."""
@@ -59,7 +63,12 @@ class Patient:
 
 
 def phantom_patient(
-    name: str, slice_class: SliceClass, rng: np.random.Generator, size: int, step_mm: float | None = None
+    name: str,
+    slice_class: SliceClass,
+    rng: np.random.Generator,
+    size: int,
+    step_mm: float | None = None,
+    mass_share: float = 0.0,
 ) -> Patient:
     """Return a patient with a phantom chest.
 
@@ -73,27 +82,44 @@ def phantom_patient(
         Rows and columns.
     step_mm : float, optional
         Distance of slices; drawn from 2.5 to 8 mm if not given.
+    mass_share : float
+        Probability that the patient has solid masses, whatever the class.
     """
     step = step_mm or float(rng.choice([2.5, 4.0, 5.0, 6.0, 8.0]))
     chest = draw_chest(rng, size, step)
     lesions = draw_lesions(slice_class, map_lungs(chest.lungs, chest.grid, chest.roots), rng)
-    planted = implant(chest.hu, chest.lungs, chest.grid, lesions, rng, chest.airways)
+    clear, free, masses = _with_masses(chest, mass_share, rng)
+    planted = implant(clear, free, chest.grid, lesions, rng, chest.airways)
     how = draw_acquisition(rng)
-    hu = acquire(planted.hu, chest.lungs, chest.grid, how, rng)
+    hu = acquire(planted.hu, free, chest.grid, how, rng)
     return Patient(
         name, slice_class, hu, chest.lungs, planted.labels, planted.instances, chest.grid, tuple(lesions),
-        how.kernel, "phantom",
+        how.kernel, "phantom", masses,
     )  # fmt: skip
 
 
 def implanted_patient(
-    name: str, slice_class: SliceClass, chest: Chest, source: str, rng: np.random.Generator
+    name: str,
+    slice_class: SliceClass,
+    chest: Chest,
+    source: str,
+    rng: np.random.Generator,
+    mass_share: float = 0.0,
 ) -> Patient:
-    """Return a patient with lesions in a real chest; without lesions its voxels are the real ones."""
+    """Return a patient with lesions, or masses, in a real chest; without any its voxels are the real ones."""
     lesions = draw_lesions(slice_class, map_lungs(chest.lungs, chest.grid), rng)
-    planted = implant(chest.hu, chest.lungs, chest.grid, lesions, rng)
+    clear, free, masses = _with_masses(chest, mass_share, rng)
+    planted = implant(clear, free, chest.grid, lesions, rng)
     hu = np.rint(planted.hu).clip(-1024, 3071).astype(np.float32)
     return Patient(
         name, slice_class, hu, chest.lungs, planted.labels, planted.instances, chest.grid, tuple(lesions),
-        "as the real series", source,
+        "as the real series", source, masses,
     )  # fmt: skip
+
+
+def _with_masses(chest: Chest, share: float, rng: np.random.Generator) -> tuple[Volume, Labels, bool]:
+    """Return attenuation, lungs that are free for lesions, and whether the patient has masses."""
+    # No number is drawn where none is wanted: cohorts without masses stay what they were.
+    if share > 0 and rng.random() < share:
+        return *with_masses(chest.hu, chest.lungs, chest.grid, rng), True
+    return chest.hu, chest.lungs, False

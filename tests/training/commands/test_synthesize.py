@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import pytest
@@ -18,8 +19,13 @@ def test_demo_writes_one_series_a_class(tmp_path: Path, capsys: pytest.CaptureFi
 
 
 def test_options_reach_the_cohort(tmp_path: Path) -> None:
-    arguments = ["--patients", "1", "--seed", "2", "--size", "64", "--step", "30", "--format", "nifti"]
+    arguments = [
+        "--patients", "1", "--seed", "2", "--size", "64", "--step", "30", "--format", "nifti",
+        "--mass-share", "1",
+    ]  # fmt: skip
     assert main(["synthesize", str(tmp_path / "out"), *arguments]) == 0
+    with (tmp_path / "out" / "scans.csv").open(newline="") as file:
+        assert [scan["masses"] for scan in csv.DictReader(file)] == ["1"]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "cohort.json",
         "images",

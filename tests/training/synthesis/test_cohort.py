@@ -97,7 +97,9 @@ def test_full_folders_are_left_alone(tmp_path: Path) -> None:
     assert (tmp_path / "mine.txt").exists()
 
 
-@pytest.mark.parametrize("changes", [{"patients": 0}, {"size": 10}, {"shares": (0.5, 0.2, 0.1)}])
+@pytest.mark.parametrize(
+    "changes", [{"patients": 0}, {"size": 10}, {"shares": (0.5, 0.2, 0.1)}, {"mass_share": 1.5}]
+)
 def test_senseless_settings_are_refused(changes: dict[str, object]) -> None:
     with pytest.raises(UsageError):
         CohortSettings(**{"patients": 3, "seed": 1, **changes})  # type: ignore[arg-type]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from covid_ct_mask_net.labels import LesionClass, SliceClass
 from covid_ct_mask_net.training.synthesis.patients import implanted_patient, phantom_patient
@@ -31,3 +32,22 @@ def test_implants_change_lungs_only(chest: Chest) -> None:
     assert changed.any()
     assert not changed[chest.lungs == 0].any()
     assert patient.source == "real-00"
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_masses_lie_in_the_lungs_and_are_no_lesions(chest: Chest, share: float) -> None:
+    patient = implanted_patient("1", SliceClass.CONTROL, chest, "a", np.random.default_rng(1), share)
+    denser = patient.hu > np.rint(chest.hu).clip(-1024, 3071)
+    assert patient.masses == denser.any() == bool(share)
+    assert not denser[chest.lungs == 0].any()
+    assert not patient.labels.any()
+
+
+def test_a_phantom_with_masses_has_lesions_beside_them() -> None:
+    with_and_without = [
+        phantom_patient("7", SliceClass.COVID_19, np.random.default_rng(4), 96, 10.0, share)
+        for share in (1.0, 0.0)
+    ]
+    assert [patient.masses for patient in with_and_without] == [True, False]
+    assert [patient.labels.any() for patient in with_and_without] == [True, True]
+    assert np.array_equal(*(patient.lungs for patient in with_and_without))
