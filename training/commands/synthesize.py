@@ -97,7 +97,7 @@ def run(arguments: argparse.Namespace) -> ExitCode:
 
     if arguments.demo:
         settings = CohortSettings(
-            3, arguments.seed, size=256, step_mm=5.0, shares=(0.0, 0.0, 1.0), layouts=(Layout.DICOM,)
+            3, arguments.seed, size=384, step_mm=5.0, shares=(0.0, 0.0, 1.0), layouts=(Layout.DICOM,)
         )
     else:
         settings = CohortSettings(

@@ -38,6 +38,7 @@ def test_the_demo_runs(tmp_path: Path) -> None:
     for study in worklist["studies"]:
         result = json.loads((tmp_path / "demo" / "results" / study["result"]).read_text())
         assert "synthetic lesions" in result["model"]["trained_on"]
+        assert result["warnings"] == [], "the studies are such as the model was trained on"
         # Lesions were planted in the diseased ones and are found; the control study is negative.
         assert bool(result["lesions"]) == (study["class"] != "Control")
         assert result["triage"]["negative"] == (study["class"] == "Control")
