@@ -82,15 +82,14 @@ class StudyChain:
         pipeline: VolumePipeline,
         output: Path,
         settings: AppSettings,
-        reports: ReportSettings | None = None,
         progress: Progress | None = None,
     ) -> StudyChain:
-        """Return the chain with the limits and rules of the application's settings."""
+        """Return the chain with the limits, rules and results of the application's settings."""
         return cls(
             pipeline,
             output,
             rules=settings.selection,
-            settings=reports or ReportSettings(),
+            settings=settings.results,
             gates=settings.gates,
             limits=settings.limits,
             progress=progress,

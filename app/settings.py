@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,6 +18,7 @@ import yaml
 
 from covid_ct_mask_net.app.geometry import GeometryRules
 from covid_ct_mask_net.app.limits import Limits
+from covid_ct_mask_net.app.report_settings import ReportSettings
 from covid_ct_mask_net.app.series_selection import SelectionRules
 from covid_ct_mask_net.app.study_gates import StudyGates
 from covid_ct_mask_net.app.yaml_files import read_mapping
@@ -35,16 +37,18 @@ _RISING = {
 # Points of the score may be negative, nothing else.
 _SIGNED = ("selection.elsewhere_points", "selection.defect_points")
 _WORDS = {bool: "true or false", int: "a whole number", float: "a number"}
+Plain = bool | int | float | StrEnum
 
 
 @dataclass(frozen=True)
 class AppSettings:
-    """What may be set: four sections, each key as in its class."""
+    """What may be set: five sections, each key as in its class."""
 
     limits: Limits = field(default_factory=Limits)
     gates: StudyGates = field(default_factory=StudyGates)
     selection: SelectionRules = field(default_factory=SelectionRules)
     geometry: GeometryRules = field(default_factory=GeometryRules)
+    results: ReportSettings = field(default_factory=ReportSettings)
 
     @classmethod
     def read(cls, path: Path | None, values: Sequence[str] = (), series_rules: Path | None = None) -> Self:
@@ -108,14 +112,18 @@ class AppSettings:
         for part in dataclasses.fields(self):
             lines.append(f"{part.name}:")
             plain = plain_settings(getattr(self, part.name))
-            lines += [f"  {key}: {yaml.safe_dump(value).split()[0]}" for key, value in plain.items()]
+            lines += [f"  {key}: {_written(value)}" for key, value in plain.items()]
         return "\n".join(lines) + "\n"
 
 
-def plain_settings(part: Any) -> dict[str, bool | int | float]:
-    """Return the keys of a section with their values: those that are one number or a switch."""
+def plain_settings(part: Any) -> dict[str, Plain]:
+    """Return the keys of a section with their values: those that are one number, a switch or a choice."""
     values = {f.name: getattr(part, f.name) for f in dataclasses.fields(part)}
-    return {key: value for key, value in values.items() if isinstance(value, bool | int | float)}
+    return {key: value for key, value in values.items() if isinstance(value, Plain)}
+
+
+def _written(value: Plain) -> str:
+    return yaml.safe_dump(str(value) if isinstance(value, StrEnum) else value).split()[0]
 
 
 def _changed(section: str, defaults: Any, changes: Mapping[Any, Any]) -> Any:
@@ -138,8 +146,13 @@ def _changed(section: str, defaults: Any, changes: Mapping[Any, Any]) -> Any:
     return changed
 
 
-def _checked(name: str, value: Any, default: bool | int | float) -> bool | int | float:
+def _checked(name: str, value: Any, default: Plain) -> Plain:
     expected = type(default)
+    if issubclass(expected, StrEnum):
+        choices = [choice.value for choice in expected]
+        if value not in choices:
+            raise UsageError("SETTING", f"{name} is {value!r}, but must be one of {', '.join(choices)}.")
+        return expected(value)
     number = isinstance(value, int | float) and not isinstance(value, bool)
     right = isinstance(value, bool) if expected is bool else number
     if not right or (expected is int and value != value // 1):

@@ -21,7 +21,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "-o", "--output", type=Path, default=Path("demo"), metavar="OUT", help="folder (default: ./demo)"
+        "-o", "--output", type=Path, default=Path("demo"), metavar="OUT", help="new folder (default: ./demo)"
     )
     parser.set_defaults(run=run)
 

@@ -29,6 +29,8 @@ examples:
 results:
   OUT/worklist.json            all studies in reading order
   OUT/<pseudonym>/result.json  what was found in one study, or why it was not assessed
+  OUT/worklist.html, OUT/<pseudonym>/report.html
+                               the same as pages to look at
   for DICOM input, as instances of the study:
   OUT/<pseudonym>/sr.dcm       structured report (TID 1500); also for studies that were not assessed
   OUT/<pseudonym>/seg.dcm      segmentation of ground-glass opacity and consolidation
@@ -39,6 +41,15 @@ results:
   OUT/audit.jsonl              who did what to which study, in the terms of DICOM; only ever added to
   OUT/run.json                 timings and memory (unless SOURCE_DATE_EPOCH is set), software
 """
+
+
+_RESULT_SWITCHES = (
+    ("--no-seg", "segmentation=false", "no segmentation"),
+    ("--no-gsps", "presentation_state=false", "no outlines as presentation state"),
+    ("--no-kos", "key_objects=false", "no key object selection"),
+    ("--pdf", "pdf=true", "also one page as PDF in DICOM"),
+    ("--no-html", "html=false", "no report.html and worklist.html"),
+)
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -72,8 +83,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--engine",
         choices=["auto", "torch", "exact", "fast"],
         help="how the networks are computed: exact (float32), fast (bfloat16, or int8 on a CPU: other "
-        "numbers, for weights trained for it), torch (the reference); auto, the default, is torch on a GPU "
-        "and exact on a CPU",
+        "numbers, for weights trained for it as the shipped ones are, which then give the class of exact on "
+        "98 of 100 synthetic slices), torch (the reference); auto, the default, is torch on a GPU and exact "
+        "on a CPU",
     )
     parser.add_argument(
         "--slices",
@@ -113,7 +125,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "their attributes",
     )
     group.add_argument(
-        "--list-settings", action=ListSettings, help="print all settings with their values, and end"
+        "--list-settings", action=ListSettings, help="print all settings with their default values, and end"
     )
     group.add_argument(
         "--log",
@@ -126,21 +138,22 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def _add_report_switches(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("results", "what is written beside result.json and sr.dcm")
+    group = parser.add_argument_group(
+        "results",
+        "what is written beside result.json and sr.dcm; the same as settings of the section results",
+    )
     group.add_argument(
         "--sr-class",
         choices=["comprehensive-3d", "comprehensive"],
-        default="comprehensive-3d",
-        help="SOP class of sr.dcm; some archives take only the second (default: %(default)s)",
+        help="SOP class of sr.dcm; some archives take only the second (default: comprehensive-3d)",
     )
-    group.add_argument("--no-seg", action="store_true", help="no segmentation")
     group.add_argument(
-        "--key-images", type=int, default=3, metavar="N", help="at most N key images, 0 to 3 (default: 3)"
+        "--key-images", type=int, metavar="N", help="at most N key images, 0 to 3 (default: 3)"
     )
-    group.add_argument("--no-gsps", action="store_true", help="no outlines as presentation state")
-    group.add_argument("--no-kos", action="store_true", help="no key object selection")
-    group.add_argument("--pdf", action="store_true", help="also one page as PDF in DICOM")
-    group.add_argument("--no-html", action="store_true", help="no report.html and worklist.html")
+    for option, setting, text in _RESULT_SWITCHES:
+        group.add_argument(
+            option, action="append_const", dest="set", default=[], const=f"results.{setting}", help=text
+        )
 
 
 def run(arguments: argparse.Namespace) -> ExitCode:
@@ -161,22 +174,14 @@ def _run(arguments: argparse.Namespace) -> ExitCode:
     from tqdm import tqdm
 
     from covid_ct_mask_net.app.logs import LogStyle, configure_logs
-    from covid_ct_mask_net.app.report_settings import ReportSettings, SRClass
     from covid_ct_mask_net.app.run import TriageRun
     from covid_ct_mask_net.app.settings import AppSettings
     from covid_ct_mask_net.app.summary import summary_table
 
     withheld = configure_logs(LogStyle(arguments.log), debug=arguments.debug)
-    settings = AppSettings.read(arguments.settings, arguments.set, arguments.series_rules)
-    reports = ReportSettings(
-        sr_class=SRClass(arguments.sr_class),
-        segmentation=not arguments.no_seg,
-        key_images=arguments.key_images,
-        presentation_state=not arguments.no_gsps,
-        key_objects=not arguments.no_kos,
-        pdf=arguments.pdf,
-        html=not arguments.no_html,
-    )
+    named = {"sr_class": arguments.sr_class, "key_images": arguments.key_images}
+    values = [f"results.{key}={value}" for key, value in named.items() if value is not None]
+    settings = AppSettings.read(arguments.settings, [*arguments.set, *values], arguments.series_rules)
     # Around all of it: what a thread has begun is over before the process ends, also if it is told to.
     with ThreadPoolExecutor(1) as pool:
         # Libraries and weights load while reader processes look through the files.
@@ -200,7 +205,7 @@ def _run(arguments: argparse.Namespace) -> ExitCode:
                 if report.note:
                     sys.stderr.write(f"Engine {report.name}: {report.note}.\n")
                 with SliceBar(len(triage_run), disable=arguments.quiet) as bar:
-                    chain = StudyChain.of(pipeline, triage_run.output, settings, reports, bar.advance)
+                    chain = StudyChain.of(pipeline, triage_run.output, settings, bar.advance)
                     # Closed before the run is: what is being written is written to its end, or removed.
                     with contextlib.closing(in_turn(chain, bar.studies(triage_run.jobs()))) as line:
                         for job in line:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from covid_ct_mask_net.app.report_settings import SRClass
 from covid_ct_mask_net.app.settings import AppSettings, plain_settings
 from covid_ct_mask_net.errors import UsageError
 
@@ -30,6 +31,11 @@ def test_a_file_and_values_that_win_over_it(tmp_path: Path) -> None:
     # The choice of the series and the volume judge by the same tolerances.
     assert settings.selection.geometry is settings.geometry
     assert settings.geometry.missing_share == 0.2
+
+
+def test_results_are_settings_too() -> None:
+    results = AppSettings.read(None, ["results.sr_class=comprehensive", "results.pdf=true"]).results
+    assert (results.sr_class, results.pdf, results.segmentation) == (SRClass.COMPREHENSIVE, True, True)
 
 
 def test_nothing_set_is_the_default(tmp_path: Path) -> None:
@@ -62,6 +68,9 @@ def test_the_listing_is_a_settings_file(tmp_path: Path) -> None:
         ("gates.minimum_age_years=.inf", r"must be a number that is not negative"),
         ("geometry.tilt_degrees=40", r"above geometry\.maximum_tilt_degrees"),
         ("selection.geometry=1", r"no setting geometry"),
+        ("results.sr_class=basic", r"must be one of comprehensive-3d, comprehensive"),
+        ("results.sr_class=[1]", r"must be one of comprehensive-3d, comprehensive"),
+        ("results.key_images=9", r"0 to 3"),
         ("limits.study_seconds={a: b", r"must be a whole number"),
         ("limits.study_seconds=!!python/object/apply:os.system ['true']", r"must be a whole number"),
     ],

@@ -19,9 +19,16 @@ examples:
   covid-ct-mask-net import-checkpoint seg.pth cls.pth model.pt       both in one file, for triage
   covid-ct-mask-net import-checkpoint ggo.pth ggo.pt --two-classes ggo   a detector of GGO alone
 
-then list the new file, to say that you trust it, and use it:
+then list the new file, to say that you trust it:
   cd FOLDER && sha256sum model.pt >> MANIFEST.sha256
-  covid-ct-mask-net triage CT -o OUT --weights FOLDER/model.pt
+
+and run it under the configuration of its network. `triage --weights` takes networks of the settings in
+inference.yaml alone, those of the shipped weights; ResNet50 in the paper's settings, on NIfTI:
+  python -m monai.bundle run --weights /FOLDER/model.pt --dataset_dir CT.nii.gz \\
+    --config_file "['bundle/configs/inference.yaml','bundle/configs/inference_resnet50.yaml']"
+For DICOM, copy bundle/, enter weights, detector_settings and classifier_settings into its
+configs/inference.yaml, and use `triage --bundle COPY`. Pooling, temperature and thresholds there were fitted
+to the shipped weights; others need their own (docs/training.md, `rule`).
 """
 
 

@@ -41,7 +41,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--seed", type=int, default=20201106, metavar="N", help="default: 20201106")
     parser.add_argument("--size", type=int, default=512, metavar="N", help="rows and columns (default: 512)")
     parser.add_argument(
-        "--step", type=float, metavar="MM", help="slice distance (default: 2.5 to 8 mm, drawn a patient)"
+        "--step",
+        type=float,
+        metavar="MM",
+        help="slice distance (default: 2.5 to 8 mm, one a patient)",
     )
     parser.add_argument(
         "--format",
@@ -64,8 +67,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         type=float,
         default=0.0,
         metavar="SHARE",
-        help="share of patients, of any class, with solid masses in their lungs, which are no disease here: "
-        "how often are they taken for one? (default: 0)",
+        help="share of patients, of any class, with solid masses in their lungs, which are labelled neither "
+        "as lesions nor as disease: how often are they taken for pneumonia? (default: 0)",
     )
     parser.add_argument(
         "--real",
@@ -79,7 +82,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--credit", default="", metavar="TEXT", help="attribution of the real series, required with --real"
     )
     parser.add_argument(
-        "--demo", action="store_true", help="three small DICOM studies, one of each class; other options rest"
+        "--demo",
+        action="store_true",
+        help="three small DICOM studies, one of each class; only --seed, --real and --credit count besides",
     )
     parser.set_defaults(run=run)
 
