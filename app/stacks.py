@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -37,8 +38,8 @@ _SEPARATORS = (
     "KVP",
     "SliceThickness",
 )
-
-
+# Written by hand or by a device: 1.25 and 1.250 are one thickness.
+_NUMBERS = frozenset({"KVP", "SliceThickness"})
 _MOST_ACQUISITIONS = 8
 
 
@@ -119,17 +120,18 @@ def _split(series: Series) -> tuple[Stack, ...]:
     if enhanced:
         # Each multi-frame instance is an acquisition of its own; concatenations share no frame.
         return tuple(Stack(replace(series, instances=(image,))) for image in series.instances)
-    if not _overlaps(series.instances) and _uniform(series.instances):
-        return (Stack(series),)
+    regular = not _overlaps(series.instances) and _uniform(series.instances)
     for separator in _SEPARATORS:
         parts = _parts(series.instances, separator)
-        if _separable(parts):
+        # Without a flaw, parts one behind the other are rotations of one acquisition; parts that lie among
+        # each other are several acquisitions even where no two slices share a position.
+        if _separable(parts) and not (regular and not _interleaved(parts)):
             note = Reason(
                 "SERIES_SPLIT",
                 f"The series holds {len(parts)} acquisitions, told apart by {separator}; this is one.",
             )
             return tuple(Stack(replace(series, instances=tuple(part)), notes=(note,)) for part in parts)
-    if _overlaps(series.instances) > 0.5:
+    if not regular and _overlaps(series.instances) > 0.5:
         return (
             Stack(
                 series,
@@ -152,18 +154,34 @@ def _separable(parts: Sequence[Sequence[Instance]]) -> bool:
 def _parts(instances: Sequence[Instance], keyword: str) -> list[list[Instance]]:
     grouped: defaultdict[tuple[str, ...], list[Instance]] = defaultdict(list)
     for instance in instances:
-        grouped[headers.text(instance.header, keyword)].append(instance)
+        grouped[_value(instance, keyword)].append(instance)
     return [grouped[key] for key in sorted(grouped)]
+
+
+def _value(instance: Instance, keyword: str) -> tuple[str, ...]:
+    number = headers.number(instance.header, keyword) if keyword in _NUMBERS else None
+    return headers.text(instance.header, keyword) if number is None else (f"{number:.2f}",)
+
+
+def _interleaved(parts: Sequence[Sequence[Instance]]) -> bool:
+    """Tell whether a part begins along the table before the one below it ends."""
+    ranges = sorted((min(places), max(places)) for part in parts if (places := _places(part)))
+    return any(begin < end for (_, end), (begin, _) in pairwise(ranges))
 
 
 def _overlaps(instances: Sequence[Instance]) -> float:
     """Return the share of positions along the table that hold more than one slice."""
-    places = Counter(
+    places = Counter(_places(instances))
+    return sum(count > 1 for count in places.values()) / len(places) if places else 0.0
+
+
+def _places(instances: Sequence[Instance]) -> list[float]:
+    """Return the positions along the table to a tenth of a millimetre, of the slices that have one."""
+    return [
         round(position[2], 1)
         for instance in instances
         if (position := headers.numbers(instance.header, "ImagePositionPatient", 3)) is not None
-    )
-    return sum(count > 1 for count in places.values()) / len(places) if places else 0.0
+    ]
 
 
 def _uniform(instances: Sequence[Instance]) -> bool:

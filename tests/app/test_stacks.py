@@ -3,6 +3,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pydicom.dataset import Dataset
+from pydicom.valuerep import DSfloat
 
 from builders.dicom import (
     CORONAL,
@@ -88,6 +90,36 @@ def test_two_acquisitions_under_one_series_uid_are_told_apart(tmp_path: Path) ->
     assert {stack.notes[0].code for stack in found} == {"SERIES_SPLIT"}
     for stack in found:
         assert len({i.header.AcquisitionNumber for i in stack.series.instances}) == 1
+
+
+@pytest.mark.parametrize("offset", [1.0, 2.5])
+@pytest.mark.parametrize("told_by", ["AcquisitionNumber", "ConvolutionKernel"])
+def test_acquisitions_that_lie_among_each_other_are_told_apart(
+    tmp_path: Path, told_by: str, offset: float
+) -> None:
+    def edit(_: int, dataset: Dataset) -> None:
+        if told_by != "AcquisitionNumber":
+            dataset.AcquisitionNumber = 1
+
+    for number, kernel in ((1, "SOFT"), (2, "LUNG")):
+        make_ct_series(
+            tmp_path / str(number), hu=TEN, series_uid=UID, acquisition_number=number, edit=edit,
+            kernel=kernel if told_by == "ConvolutionKernel" else "LUNG",
+            origin=(-80.0, -80.0, (number - 1) * offset),
+        )  # fmt: skip
+    found = stacks(tmp_path)
+    assert sizes(found) == [10, 10]
+    assert [[note.code for note in stack.notes] for stack in found] == [["SERIES_SPLIT"]] * 2
+    for stack in found:
+        assert len({float(i.header.ImagePositionPatient[2]) % 5 for i in stack.series.instances}) == 1
+
+
+def test_a_number_written_in_two_ways_does_not_take_a_series_apart(tmp_path: Path) -> None:
+    def edit(k: int, dataset: Dataset) -> None:
+        dataset.SliceThickness = DSfloat(("5", "5.00")[k % 2], auto_format=False)
+
+    make_ct_series(tmp_path, hu=TEN, edit=edit)
+    assert sizes(stacks(tmp_path)) == [10]
 
 
 def test_rotations_with_their_own_numbers_stay_together(tmp_path: Path) -> None:
