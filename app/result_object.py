@@ -12,11 +12,11 @@ import highdicom
 import pydicom.charset
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
-from pydicom.valuerep import DT
 
 from covid_ct_mask_net import RESEARCH_NOTICE, UNTRAINED_NOTICE, __version__
 from covid_ct_mask_net.app import codes
 from covid_ct_mask_net.app.normalise import UNICODE, Sources, copy_patient_and_study, has_patient_and_study
+from covid_ct_mask_net.app.time_stamps import declared_offset, stamp
 from covid_ct_mask_net.app.uids import ResultUids, device_uid
 from covid_ct_mask_net.clock import now
 from covid_ct_mask_net.results import StudyResult
@@ -120,18 +120,7 @@ class ResultObjects:
         All objects of a run carry the one time of the run: highdicom stamps each with its own.
         """
         copy_patient_and_study(self.sources.first, dataset)
-        moment = now()
-        date, time = moment.strftime("%Y%m%d"), moment.strftime("%H%M%S")
-        for stem in ("Content", "Series", "InstanceCreation", "PresentationCreation"):
-            if f"{stem}Date" in dataset or stem in ("Series", "InstanceCreation"):
-                setattr(dataset, f"{stem}Date", date)
-                setattr(dataset, f"{stem}Time", time)
-        if "DateOfSecondaryCapture" in dataset:
-            dataset.DateOfSecondaryCapture, dataset.TimeOfSecondaryCapture = date, time
-        stamped = dataset.get("ContributingEquipmentSequence", [])
-        for item in [item for item in stamped if "ContributionDateTime" in item]:
-            item.ContributionDateTime = DT(moment)
-        dataset.TimezoneOffsetFromUTC = "+0000"
+        stamp(dataset, now(), declared_offset(self.sources.instances))
         dataset.SpecificCharacterSet = self.character_set
         return dataset
 
