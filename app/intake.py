@@ -132,7 +132,7 @@ def scan(
     """
     limits = limits or Limits()
     require_inputs(inputs)
-    files = sorted(_files(inputs))
+    files, unreadable = _files(inputs)
     common = headers.CommonElements()
 
     def read(path: Path) -> Instance | RefusedFile:
@@ -145,9 +145,10 @@ def scan(
 
     # pydicom's parser holds the interpreter lock: more threads would only wait; these overlap the disk.
     with headers.quiet_pydicom(), ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-        outcomes = list(pool.map(read, files))
+        outcomes = list(pool.map(read, sorted(files)))
     instances = [outcome for outcome in outcomes if isinstance(outcome, Instance)]
     refused = [outcome for outcome in outcomes if isinstance(outcome, RefusedFile)]
+    refused += [_unlisted(folder) for folder in unreadable]
     return Intake(
         studies=_studies(instances, limits),
         refused_files=tuple(sorted(refused, key=lambda file: (file.code, file.path))),
@@ -186,19 +187,42 @@ def require_studies(intake: Intake) -> None:
     )
 
 
-def _files(inputs: Iterable[Path]) -> set[Path]:
-    """Return every entry below the inputs once, whichever way it was reached."""
+def _files(inputs: Iterable[Path]) -> tuple[set[Path], set[Path]]:
+    """Return each entry below the inputs once, however it was reached, and folders that cannot be listed."""
     found: set[Path] = set()
+    unreadable: set[Path] = set()
     for path in inputs:
         resolved = path.resolve()
-        found.update(_walk(resolved) if resolved.is_dir() else [resolved])
-    return found
+        found.update(walk(resolved, unreadable.add) if resolved.is_dir() else [resolved])
+    return found, unreadable
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    for parent, folders, names in os.walk(folder, followlinks=False):
+def walk(folder: Path, unreadable: Callable[[Path], object] | None = None) -> Iterator[Path]:
+    """Yield what lies below a folder and is no folder; links are not followed.
+
+    Parameters
+    ----------
+    folder : Path
+    unreadable : callable, optional
+        Told of each folder that cannot be listed.
+    """
+
+    def told(error: OSError) -> None:
+        if unreadable is not None:
+            unreadable(Path(error.filename or folder))
+
+    for parent, folders, names in os.walk(folder, onerror=told, followlinks=False):
         yield from (Path(parent) / name for name in names)
-        yield from (link for name in folders if (link := Path(parent) / name).is_symlink())
+        # Unlike Path.is_symlink, this one says no where nothing can be learned of an entry.
+        yield from (link for name in folders if os.path.islink(link := Path(parent) / name))  # noqa: PTH114
+
+
+def _unlisted(folder: Path) -> RefusedFile:
+    return RefusedFile(
+        folder,
+        "UNREADABLE",
+        "A folder cannot be read, so what lies in it was not looked at; check who may read it.",
+    )
 
 
 def _read(path: Path, limits: Limits, read_header: HeaderReader) -> Instance | RefusedFile:

@@ -7,6 +7,7 @@ import dataclasses
 import itertools
 import json
 import logging
+import os
 import platform
 import resource
 import time
@@ -330,10 +331,9 @@ def _until(deadline: Deadline, read_header: intake.HeaderReader) -> intake.Heade
 def _nifti_volumes(inputs: Sequence[Path]) -> tuple[Path, ...]:
     volumes: set[Path] = set()
     for path in inputs:
-        candidates = path.rglob("*") if path.is_dir() else [path]
-        volumes |= {
-            c.resolve()
-            for c in candidates
-            if c.name.endswith(NIFTI_SUFFIXES) and c.is_file() and not c.is_symlink()
-        }
+        # Folders that cannot be read are already among the refused files.
+        candidates = intake.walk(path) if path.is_dir() else [path]
+        named = (c for c in candidates if c.name.endswith(NIFTI_SUFFIXES))
+        # Unlike Path.is_file, this one says no where nothing can be learned of an entry.
+        volumes |= {c.resolve() for c in named if os.path.isfile(c) and not c.is_symlink()}  # noqa: PTH113
     return tuple(sorted(volumes))

@@ -10,6 +10,7 @@ import pytest
 from pydicom.dataset import Dataset
 
 from builders.dicom import make_ct_series, make_dose_report, make_localizer, phantom_hu
+from builders.unreadable import deny_listing
 from covid_ct_mask_net.app import intake
 from covid_ct_mask_net.app.limits import Limits
 from covid_ct_mask_net.errors import ExitCode, NotAssessableError, UsageError
@@ -108,6 +109,20 @@ def test_refused_files_are_counted_and_named_without_patient_or_path(tmp_path: P
     for file in found.refused_files:
         assert "ZEBRA" not in file.sentence
         assert str(tmp_path) not in file.sentence
+
+
+def test_a_folder_that_cannot_be_listed_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_ct_series(tmp_path / "open", hu=FEW)
+    make_ct_series(tmp_path / "ZEBRA^NAME" / "closed", hu=FEW, series_number=3)
+    deny_listing(monkeypatch, tmp_path / "ZEBRA^NAME" / "closed")
+    found = intake.scan([tmp_path, tmp_path / "ZEBRA^NAME"])
+    assert (found.accepted, found.refused) == (3, {"UNREADABLE": 1})
+    (refused,) = found.refused_files
+    assert refused.path == tmp_path / "ZEBRA^NAME" / "closed"
+    assert "ZEBRA" not in refused.sentence
+    only = intake.scan([tmp_path / "ZEBRA^NAME"])
+    with pytest.raises(NotAssessableError, match="1 UNREADABLE"):
+        intake.require_studies(only)
 
 
 def test_odd_file_names_are_read(tmp_path: Path) -> None:

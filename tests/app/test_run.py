@@ -10,6 +10,7 @@ from jsonschema import Draft202012Validator
 
 from builders.dicom import make_ct_series, phantom_hu
 from builders.results import assessed, declined, source
+from builders.unreadable import deny_listing
 from covid_ct_mask_net.app.run import TriageRun
 from covid_ct_mask_net.app.study_job import StudyJob
 from covid_ct_mask_net.errors import (
@@ -87,6 +88,18 @@ def test_an_input_without_a_study_gets_a_result_that_says_why(tmp_path: Path) ->
     assert run.conclude() is ExitCode.NOTHING_ASSESSABLE
     (path,) = (tmp_path / "out").glob("*/result.json")
     assert json.loads(path.read_text())["reasons"][0]["code"] == "NO_FILES"
+
+
+def test_a_folder_of_volumes_that_cannot_be_listed_is_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("open", "closed"):
+        (tmp_path / "in" / name).mkdir(parents=True)
+        (tmp_path / "in" / name / "scan.nii").touch()
+    deny_listing(monkeypatch, tmp_path / "in" / "closed")
+    with TriageRun.start([tmp_path / "in"], tmp_path / "out") as run:
+        assert run.volumes == ((tmp_path / "in" / "open" / "scan.nii").resolve(),)
+        assert run.found.refused == {"UNREADABLE": 1}
 
 
 def test_results_never_go_among_the_images(tmp_path: Path) -> None:

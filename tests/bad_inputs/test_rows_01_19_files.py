@@ -29,6 +29,7 @@ from pydicom.uid import (
 from builders.bombs import deflate_bomb
 from builders.command_line import ASSESSED, NOT_ASSESSED, Build, CommandLine, Expected
 from builders.planted import TOKEN, at, make_study, values
+from builders.unreadable import deny_listing
 from covid_ct_mask_net.errors import ExitCode
 
 
@@ -244,3 +245,10 @@ def test_row_3_only_other_files(triage: CommandLine) -> None:
     (triage.inputs / "Thumbs.db").write_bytes(b"\xd0\xcf\x11\xe0" + bytes(400))
     outcome = triage.expect(Expected(NOT_ASSESSED, "NO_DICOM", {"NOT_DICOM": 4}))
     assert "4 NOT_DICOM" in outcome.result["reasons"][0]["sentence"]
+
+
+def test_row_14_a_folder_that_cannot_be_listed(triage: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_study(triage.inputs)
+    (triage.inputs / f"{TOKEN}FOLDER").mkdir()
+    deny_listing(monkeypatch, triage.inputs / f"{TOKEN}FOLDER")
+    triage.expect(Expected(ASSESSED, refused={"UNREADABLE": 1}))
