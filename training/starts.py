@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from covid_ct_mask_net.checkpoints import DAMAGE, load_model
+from covid_ct_mask_net.checkpoints import DAMAGE, file_sha256, load_model
 from covid_ct_mask_net.errors import UntrustedModelError
 from covid_ct_mask_net.networks.detector import LesionDetector
 from covid_ct_mask_net.networks.settings import DetectorSettings
@@ -52,6 +52,18 @@ def initial_detector(start: str | Path, settings: DetectorSettings, seed: int) -
     check_architecture(found.settings, settings, path)
     detector.load_state_dict(found.state_dict())
     return detector
+
+
+def start_settings(start: str | Path) -> dict[str, str]:
+    """Return what ``run.json`` says about a start, for the settings of a training.
+
+    Every training calls its weights ``model.pt``, so the hash of a file is there beside its name: a run does
+    not go on with other weights than it began with.
+    """
+    if str(start) == RANDOM:
+        return {"weights": RANDOM}
+    path = Path(start)
+    return {"weights": path.name, "weights_sha256": file_sha256(path)}
 
 
 def check_architecture(found: DetectorSettings, expected: DetectorSettings, path: Path) -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torchvision.models import squeezenet1_1
 
 from builders.evaluations import evaluate
 from builders.lesion_data import make_covidx
 from builders.training import train_classifier
 from covid_ct_mask_net.training.baseline_training import baseline_run, prepare_whole_slices
 from covid_ct_mask_net.training.baselines import WholeSliceClassifier, load_slice_classifier
+from covid_ct_mask_net.training.bundle_run import expected_failure
 from covid_ct_mask_net.training.runs import read_run
 
 OVERLAY = "train_baseline.yaml"
@@ -46,6 +49,19 @@ def test_a_resumed_baseline_equals_an_uninterrupted_one(data: Path, tmp_path: Pa
     first, second = (load_slice_classifier(run / "model.pt").state_dict() for run in (whole, half))
     assert first.keys() == second.keys()
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_baseline_does_not_go_on_with_other_start_weights(data: Path, tmp_path: Path) -> None:
+    path = tmp_path / "squeezenet.pth"
+    torch.save(squeezenet1_1(weights=None).state_dict(), path)
+    settings: dict[str, Any] = {**TINY, "weights": str(path)}
+    run = train_classifier(data / "images", tmp_path / "run", OVERLAY, epochs=1, **settings)
+    torch.save(squeezenet1_1(weights=None).state_dict(), path)
+    with pytest.raises(RuntimeError) as failure:
+        train_classifier(data / "images", run, OVERLAY, epochs=2, resume=True, **settings)
+    found = expected_failure(failure.value)
+    assert found is not None
+    assert "other values of weights_sha256;" in found.sentence
 
 
 def test_two_classes_make_a_binary_run() -> None:

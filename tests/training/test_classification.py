@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +164,19 @@ def test_a_resumed_run_equals_one_that_was_not_interrupted(
     assert (parts / "history.csv").read_text() == (whole / "history.csv").read_text()
     states = [torch.load(run / "state.pt", weights_only=True)["network"] for run in (parts, whole)]
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[1])
+
+
+def test_a_run_does_not_go_on_with_other_start_weights(data: Path, start: Path, tmp_path: Path) -> None:
+    first = shutil.copy(start, tmp_path / "model.pt")
+    run = _train(data, tmp_path / "run", **_settings(first, epochs=1))
+    said = (run / "run.json").read_bytes()
+    save_checkpoint(first, CARD, small_model(seed=4).detector, None)
+    with pytest.raises(RuntimeError) as failure:
+        _train(data, run, resume=True, **_settings(first, epochs=2))
+    found = expected_failure(failure.value)
+    assert found is not None
+    assert "other values of weights_sha256;" in found.sentence
+    assert (run / "run.json").read_bytes() == said
 
 
 def test_two_classes_are_fine_tuned_from_three(data: Path, start: Path, tmp_path: Path) -> None:

@@ -204,6 +204,19 @@ def test_a_resumed_run_equals_one_that_was_not_interrupted(data: Path, tmp_path:
     assert all(torch.equal(saved[0][name], saved[1][name]) for name in saved[1])
 
 
+def test_a_run_does_not_go_on_with_other_start_weights(data: Path, tmp_path: Path) -> None:
+    first = train_segmentation(data, tmp_path / "first", epochs=1, validation_share=0)
+    other = train_segmentation(data, tmp_path / "other", epochs=1, validation_share=0, seed=2)
+    settings = {"validation_share": 0, "mode": "heads"}
+    run = train_segmentation(data, tmp_path / "run", epochs=1, weights=str(first / "model.pt"), **settings)
+    with pytest.raises(RuntimeError) as failure:
+        train_segmentation(data, run, epochs=2, weights=str(other / "model.pt"), resume=True, **settings)
+    found = expected_failure(failure.value)
+    assert found is not None
+    assert "other values of weights_sha256;" in found.sentence
+    train_segmentation(data, run, epochs=2, weights=str(first / "model.pt"), resume=True, **settings)
+
+
 def test_heads_are_trained_from_a_checkpoint_without_validation(data: Path, tmp_path: Path) -> None:
     first = train_segmentation(data, tmp_path / "first", epochs=1, validation_share=0)
     second = train_segmentation(

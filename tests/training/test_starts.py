@@ -9,9 +9,9 @@ import torch
 from torchvision.models import resnet18
 
 from builders.networks import CARD, small_model, small_trunk
-from covid_ct_mask_net.checkpoints import save_checkpoint
+from covid_ct_mask_net.checkpoints import file_sha256, save_checkpoint
 from covid_ct_mask_net.errors import UntrustedModelError
-from covid_ct_mask_net.training.starts import initial_detector
+from covid_ct_mask_net.training.starts import initial_detector, start_settings
 
 
 def test_random_weights_follow_the_seed_and_leave_the_generator_alone() -> None:
@@ -64,3 +64,15 @@ def test_missing_and_unreadable_files_end_in_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "text.pt").write_text("no weights")
     with pytest.raises(UntrustedModelError, match=r"text.pt cannot be read"):
         initial_detector(tmp_path / "text.pt", small_trunk(), 1)
+
+
+def test_a_run_says_which_weights_it_started_from(tmp_path: Path) -> None:
+    assert start_settings("random") == {"weights": "random"}
+    said = []
+    for number in (1, 2):
+        path = tmp_path / str(number) / "model.pt"
+        path.parent.mkdir()
+        save_checkpoint(path, CARD, small_model(seed=number).detector, None)
+        said.append(start_settings(str(path)))
+        assert said[-1] == {"weights": "model.pt", "weights_sha256": file_sha256(path)}
+    assert said[0] != said[1]
