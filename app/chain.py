@@ -150,7 +150,11 @@ class StudyChain:
     def load(self, job: StudyJob) -> None:
         """Read the pixels of the chosen series, or of the NIfTI file."""
         if job.nifti is not None:
-            job.data = {"volume": str(job.nifti), "source_key": job.source.key}
+            job.data = {
+                "volume": str(job.nifti),
+                "source_key": job.source.key,
+                "warnings": job.source.warnings,
+            }
             job.data = LoadNiftid("volume", self.limits.nifti, job.opened_nifti)(job.data)
             return
         series = job.data.pop("series")

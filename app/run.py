@@ -11,7 +11,7 @@ import os
 import platform
 import resource
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -43,7 +43,7 @@ from covid_ct_mask_net.errors import (
 from covid_ct_mask_net.identifiers import pseudonym
 from covid_ct_mask_net.nifti_stream import NIFTI_SUFFIXES
 from covid_ct_mask_net.result_set import write_json_atomically, write_result_set
-from covid_ct_mask_net.results import Status, StudyResult
+from covid_ct_mask_net.results import Reason, Status, StudyResult
 from covid_ct_mask_net.worklist import worklist
 
 # The networks, and what else a study needs, load while ``start`` looks through the input.
@@ -51,6 +51,8 @@ if TYPE_CHECKING:
     from covid_ct_mask_net.app.study_job import StudyJob
 
 _log = logging.getLogger(__name__)
+# Code of files that were not reached in time.
+_NOT_REACHED = "TIME_LIMIT"
 _RUN_SCHEMA = "covid-ct-mask-net/run/1"
 _EXIT_CODES = {
     Status.ASSESSED: ExitCode.DONE,
@@ -88,6 +90,7 @@ class TriageRun:
 
     def __post_init__(self) -> None:
         self._count = len(self.studies) + len(self.volumes)
+        self._incomplete = _incomplete(self.found.refused, self.settings.limits)
 
     @property
     def output(self) -> Path:
@@ -180,6 +183,8 @@ class TriageRun:
         if refused:
             # What is wrong with a file is seldom an attack, and an attack is always one of these.
             self.audit.record(Event.SECURITY_ALERT, Action.EXECUTE, Outcome.MINOR_FAILURE, details=refused)
+        for reason in self._incomplete:
+            _log.warning("%s: %s", reason.code, reason.sentence)
 
     def _note_stop(self, outcome: Outcome) -> None:
         self.audit.record(
@@ -196,6 +201,7 @@ class TriageRun:
 
         dicom = dicom_jobs(self.studies, self.found.refused)
         for job in itertools.chain(dicom, nifti_jobs(self.volumes)):
+            job.source = dataclasses.replace(job.source, warnings=(*job.source.warnings, *self._incomplete))
             job.readers = self.readers
             job.deadline = Deadline(self.settings.limits.study_seconds, "study_seconds")
             read = Event.INSTANCES_ACCESSED if job.nifti is None else Event.IMPORT
@@ -239,6 +245,8 @@ class TriageRun:
             self._report_nothing()
         codes = [_EXIT_CODES[result.status] for result in self.results]
         codes += [error.exit_code for error in self.errors if isinstance(error, OutputError)]
+        # Studies that nobody looked at have no result that could say so.
+        codes += [ExitCode.REFUSED_INPUT for _ in self._incomplete]
         write_json_atomically(self.output / "worklist.json", worklist(self.results))
         # Pages of studies are a setting; the worklist has a page where they have.
         if any((self.output / result.pseudonym / "report.html").is_file() for result in self.results):
@@ -319,13 +327,28 @@ def _until(deadline: Deadline, read_header: intake.HeaderReader) -> intake.Heade
     def read(path: Path, limits: Limits) -> Dataset:
         if deadline.passed():
             raise FileRefusedError(
-                "TIME_LIMIT",
+                _NOT_REACHED,
                 f"Looking through the input took longer than {limits.intake_seconds} s (intake_seconds); the "
                 "file was not read.",
             )
         return read_header(path, limits)
 
     return read
+
+
+def _incomplete(refused: Mapping[str, int], limits: Limits) -> tuple[Reason, ...]:
+    """Return the warning for all results of a run that did not look at all of its input."""
+    count = refused.get(_NOT_REACHED, 0)
+    if not count:
+        return ()
+    return (
+        Reason(
+            "INTAKE_INCOMPLETE",
+            f"Looking through the input took longer than {limits.intake_seconds} s (intake_seconds), so "
+            f"{count} file(s) were not looked at: whole studies, or series and slices of the others, may be "
+            "missing. Raise the limit and run again.",
+        ),
+    )
 
 
 def _nifti_volumes(inputs: Sequence[Path]) -> tuple[Path, ...]:

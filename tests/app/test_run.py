@@ -9,6 +9,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from builders.dicom import make_ct_series, phantom_hu
+from builders.late import let_time_pass
 from builders.results import assessed, declined, source
 from builders.unreadable import deny_listing
 from covid_ct_mask_net.app.run import TriageRun
@@ -100,6 +101,30 @@ def test_a_folder_of_volumes_that_cannot_be_listed_is_counted(
     with TriageRun.start([tmp_path / "in"], tmp_path / "out") as run:
         assert run.volumes == ((tmp_path / "in" / "open" / "scan.nii").resolve(),)
         assert run.found.refused == {"UNREADABLE": 1}
+
+
+@pytest.mark.parametrize(("files", "studies"), [(25, 2), (0, 0)])
+def test_an_input_that_was_not_looked_at_whole_is_told(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    files: int,
+    studies: int,
+) -> None:
+    for number in range(2):
+        make_ct_series(tmp_path / "in" / str(number), study_uid=f"1.2.{number + 1}")
+    (tmp_path / "in" / "scan.nii").touch()
+    let_time_pass(monkeypatch, files)
+    run = TriageRun.start([tmp_path / "in"], tmp_path / "out")
+    # A NIfTI file is no file that was missed: it is read on its own.
+    assert run.found.refused == {"TIME_LIMIT": 40 - files}
+    jobs = list(run.jobs())
+    assert len(jobs) == studies + 1
+    for job in jobs:
+        assert [warning.code for warning in job.source.warnings] == ["INTAKE_INCOMPLETE"]
+        run.finished(job_with(assessed()))
+    assert run.conclude() is ExitCode.REFUSED_INPUT
+    assert [r.getMessage()[:18] for r in caplog.records if r.levelname == "WARNING"] == ["INTAKE_INCOMPLETE:"]
 
 
 def test_results_never_go_among_the_images(tmp_path: Path) -> None:

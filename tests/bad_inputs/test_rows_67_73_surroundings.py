@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from builders.command_line import ASSESSED, CommandLine, Expected, Outcome, read_outcome, run_main
 from builders.large_study import make_large_study
+from builders.late import let_time_pass
 from builders.memory import measured
 from builders.oracle import SPACING, chest_with_lesions
 from builders.planted import TOKEN, make_study
@@ -348,6 +349,19 @@ def test_row_70_limits_do_what_they_say(triage: CommandLine) -> None:
     outcome = triage("--set", "limits.file_bytes=10000", "--set", "limits.isolation=false")
     assert outcome.run["files"]["refused"] == {"FILE_SIZE": 40}
     triage.expect(Expected(ExitCode.REFUSED_INPUT, "VOXELS"), "--set", "limits.voxels=1000")
+
+
+def test_row_70_the_time_for_the_input_is_limited(
+    triage: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_study(triage.inputs)
+    let_time_pass(monkeypatch, files=39)
+    outcome = triage("--set", "limits.intake_seconds=60")
+    assert outcome.code == ExitCode.REFUSED_INPUT
+    assert outcome.result["status"] == "assessed"
+    assert outcome.warnings().count("INTAKE_INCOMPLETE") == 1
+    assert outcome.run["files"]["refused"] == {"TIME_LIMIT": 1}
+    assert "INTAKE_INCOMPLETE: Looking through the input took longer than 60 s" in outcome.stderr
 
 
 def test_row_70_the_time_of_a_study_is_limited(triage: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
