@@ -161,7 +161,11 @@ class StudyChain:
         warnings = self.gates.check([instance.header for instance in series.instances])
         job.source = dataclasses.replace(job.source, warnings=(*job.source.warnings, *warnings))
         job.volume = volume.load(series, self.limits, self.rules.geometry, stored_values=job.stored_values)
-        key = f"{job.source.study_instance_uid} {series.series_instance_uid}"
+        # Under other settings, or by another engine, lesion 1 may be another one: not to be tracked as one.
+        how = self.pipeline.model.engine
+        engine = "" if how is None else f"{how.name} {how.precision}"
+        study = job.source.study_instance_uid
+        key = f"{study} {series.series_instance_uid} {engine} {self.pipeline.configuration}"
         job.source = dataclasses.replace(
             job.source,
             key=key,
@@ -231,7 +235,7 @@ class StudyChain:
             images = None
             if findings is not None and job.volume is not None:
                 images = Images(job.volume, findings, shown)
-            files |= dicom_results(result, sources, images, self.settings)
+            files |= dicom_results(result, sources, images, self.settings, self.pipeline.configuration)
         write_result_set(self.output, result.pseudonym, files)
         return result
 

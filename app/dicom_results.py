@@ -47,7 +47,11 @@ class Images:
 
 
 def dicom_results(
-    result: StudyResult, sources: Sources, images: Images | None, settings: ReportSettings
+    result: StudyResult,
+    sources: Sources,
+    images: Images | None,
+    settings: ReportSettings,
+    configuration: str = "",
 ) -> dict[str, bytes]:
     """Return the DICOM results of a study by file name.
 
@@ -61,8 +65,10 @@ def dicom_results(
         The assessed series; None for a study that was not assessed, which gets a report alone.
     settings : ReportSettings
         What is written.
+    configuration : str
+        Hash of the settings that the answer depends on.
     """
-    objects = ResultObjects.of(result, sources)
+    objects = ResultObjects.of(result, sources, configuration)
     if images is None:
         return {"sr.dcm": write_sr(objects, sr_class=settings.sr_class)}
     volume, findings = images.volume, images.findings

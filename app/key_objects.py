@@ -48,7 +48,10 @@ def key_object_selection(
             description=f"{_LARGEST if objects.result.lesions else _SUSPICIOUS} {RESEARCH_NOTICE}",
         )
         document = ko.KeyObjectSelectionDocument(
-            evidence=referenced, content=content, **objects.identity("kos")
+            evidence=referenced,
+            content=content,
+            # With more or fewer pictures it is another selection.
+            **objects.identity("kos", form=f"{len(pictures)} pictures"),
         )
         restore_references(document, slices)
         return objects.finish(document)

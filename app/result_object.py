@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -54,16 +55,26 @@ class ResultObjects:
     uids: ResultUids
 
     @classmethod
-    def of(cls, result: StudyResult, sources: Sources) -> ResultObjects:
+    def of(cls, result: StudyResult, sources: Sources, configuration: str = "") -> ResultObjects:
         """Return the maker of a study's results.
 
-        The same instances, model and version give the same UIDs, so that a second run replaces the results
-        of the first.
+        The same instances, model, version, configuration and outcome give the same UIDs, so that a second run
+        replaces the results of the first, and an archive never holds two answers under one UID.
+
+        Parameters
+        ----------
+        result : StudyResult
+            Assessed or not.
+        sources : Sources
+            Instances that the results are about.
+        configuration : str
+            Hash of the settings that the answer depends on.
         """
         uids = ResultUids.of(
             str(sources.first.StudyInstanceUID),
             [(str(one.SeriesInstanceUID), str(one.SOPInstanceUID)) for one in sources.instances],
             _model_sha256(result),
+            answer=_answer(result, configuration),
         )
         return cls(result, sources, uids)
 
@@ -84,7 +95,7 @@ class ResultObjects:
         """Device UID of the software with its weights."""
         return device_uid(_model_sha256(self.result))
 
-    def identity(self, kind: str, number: int = 1) -> dict[str, Any]:
+    def identity(self, kind: str, number: int = 1, form: str = "") -> dict[str, Any]:
         """Return the arguments that highdicom's constructors share, for the ``number``-th object of a kind.
 
         Parameters
@@ -93,11 +104,13 @@ class ResultObjects:
             ``"sr"``, ``"seg"``, ``"sc"``, ``"gsps"``, ``"kos"`` or ``"pdf"``.
         number : int
             Instance number in the series of this kind, from 1.
+        form : str
+            What tells it apart from another form of the same answer: the SOP class, what it refers to.
         """
         return {
-            "series_instance_uid": self.uids.series(kind),
+            "series_instance_uid": self.uids.series(kind, form),
             "series_number": _SERIES[kind][0],
-            "sop_instance_uid": self.uids.instance(kind, number),
+            "sop_instance_uid": self.uids.instance(kind, number, form),
             "instance_number": number,
             "manufacturer": MANUFACTURER,
             "manufacturer_model_name": MODEL_NAME,
@@ -143,6 +156,25 @@ def file_bytes(dataset: Dataset) -> bytes:
     buffer = io.BytesIO()
     dataset.save_as(buffer, enforce_file_format=True)
     return buffer.getvalue()
+
+
+def _answer(result: StudyResult, configuration: str) -> str:
+    """Return what tells one answer on the same instances apart from another.
+
+    Settings of the application need no hash of their own: they act by the instances that are read and by the
+    reasons and warnings that they give.
+    """
+    triage = result.triage
+    engine = None if result.model is None else result.model.engine
+    return json.dumps(
+        [
+            configuration,
+            None if engine is None else [engine.name, engine.precision],
+            result.status.value,
+            [[one.code, one.sentence] for one in (*result.reasons, *result.warnings)],
+            None if triage is None else [triage.predicted_class.label, triage.priority.value],
+        ]
+    )
 
 
 def _model_sha256(result: StudyResult) -> str:

@@ -77,7 +77,8 @@ def write_sr(
             is_final=False,
             is_verified=False,
             coding_schemes=codes.coding_schemes(),
-            **objects.identity("sr"),
+            # The same answer in another SOP class, or with segments to refer to, is another object.
+            **objects.identity("sr", form=f"{sr_class.value}{'' if segmentation is None else ' segments'}"),
         )
         report.ContentSequence = children
         return file_bytes(objects.finish(report))

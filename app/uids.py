@@ -1,7 +1,8 @@
-"""UIDs of the DICOM results: the same input and model give the same ones.
+"""UIDs of the DICOM results: the same input, model and settings give the same ones.
 
-A second run over a study thus replaces the results of the first in an archive instead of doubling them; other
-slices, another model or another version give new ones, because the content is another.
+A second run over a study thus replaces the results of the first in an archive that overwrites, instead of
+doubling them. Other slices, another model, version, configuration or outcome give new ones, series too: the
+content is another then, and two contents must never have one SOP Instance UID (PS3.5 section 9).
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ class ResultUids:
     study_instance_uid
         Study of the source and of the results.
     source
-        What else the results depend on: sorted series and instance UIDs of the source, model hash, version.
+        What else the results depend on: sorted series and instance UIDs of the source, model hash, version,
+        and what tells the answer apart from another one on the same instances.
     """
 
     study_instance_uid: str
@@ -35,6 +37,7 @@ class ResultUids:
         instances: Iterable[tuple[str, str]],
         model_sha256: str,
         version: str = __version__,
+        answer: str = "",
     ) -> ResultUids:
         """Return the UIDs of a result set.
 
@@ -48,17 +51,20 @@ class ResultUids:
             Hash of the weights; empty without a model.
         version : str
             Version of the software.
+        answer : str
+            How the study ended and under which configuration.
         """
         ordered = sorted(set(instances))
-        return cls(study_instance_uid, (*(uid for pair in ordered for uid in pair), model_sha256, version))
+        source = (*(uid for pair in ordered for uid in pair), model_sha256, version, answer)
+        return cls(study_instance_uid, source)
 
-    def series(self, kind: str) -> str:
-        """Return the Series Instance UID of the results of a kind, for example ``"sr"``."""
-        return derive_uid(self.study_instance_uid, *self.source, "series", kind)
+    def series(self, kind: str, form: str = "") -> str:
+        """Return the Series Instance UID of the results of a kind, such as ``"sr"``, in one form of it."""
+        return derive_uid(self.study_instance_uid, *self.source, "series", kind, form)
 
-    def instance(self, kind: str, number: int = 1) -> str:
-        """Return the SOP Instance UID of the ``number``-th object of a kind."""
-        return derive_uid(self.study_instance_uid, *self.source, "instance", kind, str(number))
+    def instance(self, kind: str, number: int = 1, form: str = "") -> str:
+        """Return the SOP Instance UID of the ``number``-th object of a kind in one form of it."""
+        return derive_uid(self.study_instance_uid, *self.source, "instance", kind, str(number), form)
 
     def tracking(self, kind: str) -> str:
         """Return the Tracking Unique Identifier of something reported that is not a lesion."""

@@ -17,7 +17,9 @@ examples:
   covid-ct-mask-net send out --to PACS@pacs:2762 --tls --tls-ca ca.pem --tls-cert own.pem --tls-key own.key
   covid-ct-mask-net send out/0123456789ab --stow https://pacs.example.org/dicom-web --credentials token.txt
 
-OUT/sent.json says what became of each file. UIDs do not change: a second run replaces what the first sent.
+OUT/sent.json says what became of each file. The same study, settings and answer have the same UIDs: sent
+again, they replace the first copy if the archive overwrites; many keep the first and say "stored". Another
+answer, such as a class after a time limit, has other UIDs and comes beside the earlier one.
 """
 
 

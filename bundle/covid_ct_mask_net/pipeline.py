@@ -16,6 +16,7 @@ import torch
 from monai.bundle import ConfigParser
 
 from covid_ct_mask_net.checkpoints import Model, ModelCard, checked_hash, load_model, untrained_model
+from covid_ct_mask_net.configuration import configuration_sha256
 from covid_ct_mask_net.declining import (
     DECLINED,
     SLICE_CROP,
@@ -53,6 +54,8 @@ class VolumePipeline:
         From evidence to ``outcome`` and ``lesion_mask``.
     model
         The model that speaks.
+    configuration
+        Hash of the settings that its answers depend on.
     """
 
     transforms: DecliningCompose
@@ -60,6 +63,7 @@ class VolumePipeline:
     network: Engine
     triage: TriageVolumed
     model: ModelReport
+    configuration: str = ""
 
     def prepare(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Bring the volume into canonical form, find the lungs, extract and window their slices."""
@@ -111,6 +115,7 @@ def load_pipeline(root: Path, settings: Mapping[str, Any] | None = None) -> Volu
             network=parser.get_parsed_content("slice_model"),
             triage=parser.get_parsed_content("triage_volume"),
             model=parser.get_parsed_content("model_report"),
+            configuration=configuration_sha256(parser[""]),
         )
     except RuntimeError as error:
         cause = expected_cause(error)

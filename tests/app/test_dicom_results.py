@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import subprocess
 from pathlib import Path
@@ -15,6 +16,7 @@ from builders.result_set import made
 from covid_ct_mask_net.app.chain import StudyChain
 from covid_ct_mask_net.app.report_settings import ReportSettings, SRClass
 from covid_ct_mask_net.app.run import TriageRun
+from covid_ct_mask_net.errors import RefusedInputError
 from covid_ct_mask_net.pipeline import VolumePipeline
 
 # dicom3tools of 2022 knows neither private schemes nor Device UID in Contributing Equipment (IHE AIR asks
@@ -35,6 +37,8 @@ def write(pipeline: VolumePipeline, folder: Path, settings: ReportSettings | Non
     chain = StudyChain(pipeline, folder / "out", settings=settings or ReportSettings())
     (job,) = run.jobs()
     result = chain.run(job)
+    run.finished(job)
+    run.conclude()
     return {path.name: path for path in (folder / "out" / result.pseudonym).iterdir()}
 
 
@@ -81,6 +85,43 @@ def test_switches_leave_out_what_they_name(pipeline: VolumePipeline, tmp_path: P
         segmentation=False, key_images=0, presentation_state=False, key_objects=False, html=False
     )
     assert set(write(pipeline, tmp_path, settings)) == {"result.json", "sr.dcm"}
+
+
+def _uids(files: dict[str, Path]) -> dict[str, str]:
+    return {n: str(pydicom.dcmread(p).SOPInstanceUID) for n, p in files.items() if n.endswith(".dcm")}
+
+
+def test_other_content_has_other_uids_and_equal_content_the_same(
+    pipeline: VolumePipeline, tmp_path: Path
+) -> None:
+    """A second run replaces the objects of the first; nothing else ever gets their UIDs."""
+    make_ct_series(tmp_path / "in", hu=chest_with_lesions(), spacing=SPACING)
+    pdf = ReportSettings(pdf=True)
+    first = _uids(write(pipeline, tmp_path, pdf))
+    assert _uids(write(pipeline, tmp_path, pdf)) == first
+
+    def differ(changed: VolumePipeline = pipeline, **settings: object) -> set[str]:
+        uids = _uids(write(changed, tmp_path, dataclasses.replace(pdf, **settings)))  # type: ignore[arg-type]
+        return {name for name, uid in uids.items() if uid != first[name]}
+
+    assert differ(sr_class=SRClass.COMPREHENSIVE) == {"sr.dcm"}
+    assert differ(segmentation=False) == {"sr.dcm"}
+    assert differ(key_images=1) == {"kos.dcm"}
+    assert differ(presentation_state=False, html=False) == set()
+    assert differ(dataclasses.replace(pipeline, configuration="other settings")) == set(first)
+
+
+def test_a_study_that_is_assessed_later_does_not_take_the_uids_of_its_refusal(
+    pipeline: VolumePipeline, tmp_path: Path
+) -> None:
+    make_ct_series(tmp_path / "in", hu=chest_with_lesions(), spacing=SPACING)
+    (job,) = TriageRun.start([tmp_path / "in"], tmp_path / "late").jobs()
+    job.error = RefusedInputError("TIME_LIMIT", "The study took too long.")
+    late = StudyChain(pipeline, tmp_path / "late").run(job)
+    refused = pydicom.dcmread(tmp_path / "late" / late.pseudonym / "sr.dcm")
+    assessed = pydicom.dcmread(write(pipeline, tmp_path)["sr.dcm"])
+    assert refused.SOPInstanceUID != assessed.SOPInstanceUID
+    assert refused.SeriesInstanceUID != assessed.SeriesInstanceUID
 
 
 def test_each_positive_slice_of_a_multi_frame_image_is_named_by_its_frame(

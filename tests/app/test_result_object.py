@@ -9,6 +9,7 @@ from pydicom.dataset import Dataset
 
 from builders.result_set import made
 from covid_ct_mask_net.app.result_object import ResultObjects, file_bytes
+from covid_ct_mask_net.results import Priority, Reason, Status
 
 KINDS = ("sr", "seg", "sc", "gsps", "kos", "pdf")
 
@@ -52,3 +53,38 @@ def test_texts_that_the_character_set_lacks_put_all_in_unicode() -> None:
     objects = ResultObjects.of(dataclasses.replace(one.result, model=model), one.sources)
     assert objects.character_set == "ISO_IR 192"
     assert objects.finish(Dataset()).SpecificCharacterSet == "ISO_IR 192"
+
+
+def changed(**properties: object) -> ResultObjects:
+    one = made()
+    return ResultObjects.of(dataclasses.replace(one.result, **properties), one.sources)  # type: ignore[arg-type]
+
+
+def test_another_answer_on_the_same_images_has_other_uids() -> None:
+    """An archive that keeps the first of two copies must not keep "not assessed" for a study that was."""
+    one = made()
+    triage, model = one.result.triage, one.result.model
+    assert triage is not None
+    assert model is not None
+    assert model.engine is not None
+    fast = dataclasses.replace(model.engine, name="fast", precision="int8")
+    late, noisy = Reason("TIME_LIMIT", "Too late."), Reason("NOISE", "Too noisy.")
+    others = [
+        changed(triage=None, status=Status.REFUSED, reasons=(late,)),
+        changed(triage=None, status=Status.NOT_ASSESSED, reasons=(noisy,)),
+        changed(triage=dataclasses.replace(triage, priority=Priority.ROUTINE)),
+        changed(warnings=(noisy,)),
+        changed(model=dataclasses.replace(model, engine=fast)),
+        ResultObjects.of(one.result, one.sources, "other settings"),
+    ]
+    for kind in KINDS:
+        identities = [objects.identity(kind) for objects in (one.objects, *others)]
+        assert len({identity["sop_instance_uid"] for identity in identities}) == 7
+        # Series have a date, which is that of the run: objects of several runs must not share one.
+        assert len({identity["series_instance_uid"] for identity in identities}) == 7
+
+
+def test_when_and_beside_what_a_study_was_read_changes_no_uid() -> None:
+    again = changed(created="2030-01-01T00:00:00+00:00", files={"accepted": 99}, series=(), software={})
+    for kind in KINDS:
+        assert again.identity(kind)["sop_instance_uid"] == made().objects.identity(kind)["sop_instance_uid"]

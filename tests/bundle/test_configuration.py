@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+from monai.bundle import ConfigParser
+
+from covid_ct_mask_net.configuration import configuration_sha256
+from covid_ct_mask_net.paths import bundle_root
+
+
+def config(**changes: object) -> dict[str, Any]:
+    parser = ConfigParser()
+    parser.read_config(str(bundle_root() / "configs" / "inference.yaml"))
+    parser.update({name.replace("__", "#"): value for name, value in changes.items()})
+    return copy.deepcopy(parser.config)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"slices": "every=10"},
+        {"coarse_mm": 20},
+        {"crop": "lungs"},
+        {"window_level": -500},
+        {"min_score": 0.4},
+        {"inferer__mask_threshold": 0.4},
+        {"pooling__ceiling": 0.8},
+        {"triage__temperature": 1.0},
+        {"triage__lesion_rules__min_certainty": 0.5},
+        {"volume_transforms__transforms__2__noise_limit_hu": 100},
+    ],
+)
+def test_what_changes_answers_changes_the_hash(changes: dict[str, object]) -> None:
+    assert configuration_sha256(config(**changes)) != configuration_sha256(config())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"output_dir": "elsewhere"},
+        {"bundle_root": "/elsewhere"},
+        {"device": "cuda"},
+        {"engine_workers": 3},
+        {"engine_cache": "none"},
+        {"inferer__batch_size": 1},
+        {"weights": "untrained"},
+    ],
+)
+def test_what_changes_no_answer_or_is_named_elsewhere_does_not(changes: dict[str, object]) -> None:
+    assert configuration_sha256(config(**changes)) == configuration_sha256(config())
+
+
+def test_entries_that_name_each_other_and_a_file_without_them() -> None:
+    circle = {"triage": {"a": "@pooling"}, "pooling": {"b": "$f(@triage)"}}
+    assert configuration_sha256(circle) == configuration_sha256(dict(reversed(circle.items())))
+    assert configuration_sha256({}) != configuration_sha256(circle)
