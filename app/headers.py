@@ -345,6 +345,16 @@ def items(header: Dataset, keyword: str) -> Sequence[Dataset]:
     return element.value if element is not None and isinstance(element.value, DicomSequence) else ()
 
 
+def contrast_agents(header: Dataset) -> tuple[str, ...]:
+    """Return what is said of contrast agents (PS3.3 C.7.6.4, C.7.6.4b); none if none was given.
+
+    An image of one frame names them in a text, an Enhanced CT in the items of a sequence.
+    """
+    coded = items(header, "ContrastBolusAgentSequence")
+    meanings = [" ".join(text(item, "CodeMeaning")) or "unnamed" for item in coded]
+    return (*text(header, "ContrastBolusAgent"), *meanings)
+
+
 def check_identifiers(header: Dataset) -> None:
     """Check that the UIDs which file an object are there and are UIDs (PS3.5 section 9.1)."""
     missing = [keyword for keyword in _IDENTIFIERS if not text(header, keyword)]

@@ -211,19 +211,23 @@ def _condition(keyword: str, kind: str, wanted: Any) -> Callable[[Dataset], bool
     if kind == "value":
         return _has(keyword, [wanted] if isinstance(wanted, str) else wanted)
     if kind == "present":
-        return lambda image: bool(headers.text(image, keyword)) is wanted
+        return lambda image: bool(_texts(image, keyword)) is wanted
     return _within(keyword, wanted, 1 if kind == "min" else -1)
+
+
+def _texts(image: Dataset, keyword: str) -> tuple[str, ...]:
+    return headers.contrast_agents(image) if keyword == "ContrastBolusAgent" else headers.text(image, keyword)
 
 
 def _matches(keyword: str, pattern: Any) -> Callable[[Dataset], bool]:
     return lambda image: any(
-        pattern.search(text[:_TEXT_LENGTH]) is not None for text in headers.text(image, keyword)
+        pattern.search(text[:_TEXT_LENGTH]) is not None for text in _texts(image, keyword)
     )
 
 
 def _has(keyword: str, words: Sequence[str]) -> Callable[[Dataset], bool]:
     wanted = {word.strip().casefold() for word in words}
-    return lambda image: any(text.casefold() in wanted for text in headers.text(image, keyword))
+    return lambda image: any(text.casefold() in wanted for text in _texts(image, keyword))
 
 
 def _within(keyword: str, limit: float, sign: int) -> Callable[[Dataset], bool]:

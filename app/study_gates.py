@@ -91,7 +91,7 @@ def _date(text: str) -> date | None:
 
 
 def _contrast(images: Sequence[Dataset]) -> tuple[Reason, ...]:
-    if not any(headers.text(image, "ContrastBolusAgent") for image in images):
+    if not any(headers.contrast_agents(image) for image in images):
         return ()
     sentence = (
         "A contrast agent was given; vessels are brighter than in the scans that the model is made for, and "

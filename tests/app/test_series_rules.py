@@ -6,8 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
+from pydicom.dataset import Dataset
 
-from builders.dicom import make_ct_series, phantom_hu
+from builders.dicom import make_ct_series, make_enhanced_ct, phantom_hu
 from builders.oracle import SPACING, chest_with_lesions, oracle_pipeline
 from covid_ct_mask_net.app import intake
 from covid_ct_mask_net.app.chain import StudyChain
@@ -109,6 +110,20 @@ def test_where_rules_leave_nothing_the_study_says_so(folder: Path) -> None:
     with pytest.raises(NotAssessableError, match="rule with-contrast of the site requires") as caught:
         selection.required()
     assert caught.value.code == "REQUIRED_BY_RULE"
+
+
+@pytest.mark.parametrize("match", [{"present": True}, {"value": "iohexol"}, {"regex": "^IO"}])
+def test_contrast_of_an_enhanced_ct_is_that_of_its_sequence(tmp_path: Path, match: dict[str, object]) -> None:
+    agent = Dataset()
+    agent.CodeMeaning = "Iohexol"
+    for name, agents in (("with", [agent]), ("without", [])):
+        make_enhanced_ct(
+            tmp_path / name,
+            patient_id=name,
+            edit=lambda dataset, agents=agents: setattr(dataset, "ContrastBolusAgentSequence", agents),
+        )
+        number, _ = chosen(tmp_path / name, rule("exclude", ContrastBolusAgent=match))
+        assert (number is None) == bool(agents)
 
 
 def test_an_attribute_that_is_absent_meets_no_condition_but_its_absence(folder: Path) -> None:

@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from pydicom.dataset import Dataset
 
+from builders.dicom import make_enhanced_ct
+from covid_ct_mask_net.app import intake
 from covid_ct_mask_net.app.study_gates import StudyGates, age_years
 from covid_ct_mask_net.errors import NotAssessableError
 
@@ -26,6 +30,21 @@ def patient(**values: str) -> Dataset:
 )
 def test_age(header: Dataset, age: float | None) -> None:
     assert age_years(header) == (None if age is None else pytest.approx(age, abs=0.01))
+
+
+@pytest.mark.parametrize(
+    ("items", "warnings"), [((), []), (("IOHEXOL",), ["CONTRAST_AGENT"]), (("",), ["CONTRAST_AGENT"])]
+)
+def test_contrast_of_an_enhanced_ct_is_in_a_sequence(
+    tmp_path: Path, items: tuple[str, ...], warnings: list[str]
+) -> None:
+    def edit(dataset: Dataset) -> None:
+        dataset.PatientAge = "060Y"
+        dataset.ContrastBolusAgentSequence = [patient(CodeMeaning=item) for item in items]
+
+    (study,) = intake.scan([make_enhanced_ct(tmp_path, edit=edit).parent]).studies
+    header = study.series[0].instances[0].header
+    assert [reason.code for reason in StudyGates().check([header])] == warnings
 
 
 def test_children_and_unknown_ages_are_settings() -> None:
