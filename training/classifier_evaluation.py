@@ -31,7 +31,13 @@ from covid_ct_mask_net.training.predictions import (
     read_predictions,
     write_predictions,
 )
-from covid_ct_mask_net.training.runs import Evaluation, RunInfo, add_evaluation
+from covid_ct_mask_net.training.runs import (
+    Evaluation,
+    RunInfo,
+    add_evaluation,
+    described_run,
+    why_left_out,
+)
 from covid_ct_mask_net.training.samples import (
     Sample,
     SampleDetections,
@@ -221,9 +227,14 @@ class WriteClassifications(EvaluationWriter):
         add_evaluation(self.folder, name, evaluation, figures, self.described)
 
     def _validation(self, name: str) -> Predictions | None:
-        """Return the folder's validation predictions; a temperature is never fitted on what it scales."""
+        """Return the folder's validation predictions; a temperature is never fitted on what it scales.
+
+        Those of weights before the last training are none.
+        """
         path = self.folder / predictions_file(VALIDATION)
-        if name == VALIDATION or not path.is_file():
+        info = described_run(self.folder)
+        known = info is not None and not why_left_out(info, VALIDATION)
+        if name == VALIDATION or not known or not path.is_file():
             return None
         return read_predictions(path, len(self.plan.class_names))
 

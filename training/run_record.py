@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,14 @@ from covid_ct_mask_net.networks.classifier import CovidCTMaskNet
 from covid_ct_mask_net.networks.detector import LesionDetector
 from covid_ct_mask_net.training.datasets.records import PATIENT, SLICE_CLASS, Record, data_hash
 from covid_ct_mask_net.training.modes import parameter_counts
-from covid_ct_mask_net.training.runs import RunInfo, git_commit, write_info
+from covid_ct_mask_net.training.runs import RunInfo, described_run, git_commit, write_info
 
 MODEL_FILE = "model.pt"
 _PACKAGES = ("pytorch-ignite",)
 
 
 class WriteRun:
-    """Write ``run.json`` when a training starts.
+    """Write ``run.json`` when a training starts; evaluations that the folder has become stale.
 
     Parameters
     ----------
@@ -42,7 +43,10 @@ class WriteRun:
 
     def __call__(self) -> None:
         """Write the file."""
-        write_info(self.folder, self.info)
+        earlier = described_run(self.folder)
+        evaluations = {} if earlier is None else earlier.evaluations
+        stale = {name: replace(one, stale=True) for name, one in evaluations.items()}
+        write_info(self.folder, replace(self.info, evaluations=stale))
 
 
 def segmentation_run(

@@ -56,11 +56,14 @@ class Evaluation:
         mix the two.
     data_hash
         Of its slices (`datasets.records.data_hash`).
+    stale
+        Whether the run was trained on since, so that its figures are of older weights.
     """
 
     dataset: str
     source: str = "internal"
     data_hash: str = ""
+    stale: bool = False
 
 
 @dataclass(frozen=True)
@@ -141,6 +144,9 @@ class Run:
         ``metrics.json``.
     history
         Columns of ``history.csv`` by name, NaN where a line has no value.
+    left_out
+        Why evaluations in the folder are neither in predictions nor in metrics, by name: they are of older
+        weights, or ``run.json`` does not say what they are of.
     """
 
     folder: Path
@@ -148,6 +154,7 @@ class Run:
     predictions: Mapping[str, Predictions]
     metrics: Mapping[str, Any]
     history: Mapping[str, NDArray[np.float64]]
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
 
 def write_info(folder: Path, info: RunInfo) -> Path:
@@ -178,12 +185,24 @@ def add_evaluation(
     described : RunInfo
         Written where the folder has no ``run.json`` yet.
     """
-    path = folder / "run.json"
-    info = _info(path) if path.is_file() else described
+    info = described_run(folder) or described
     write_info(folder, dataclasses.replace(info, evaluations={**info.evaluations, name: evaluation}))
     metrics_path = folder / "metrics.json"
     metrics = read_json(metrics_path) if metrics_path.is_file() else {}
     write_metrics(folder, {**metrics, name: figures})
+
+
+def described_run(folder: Path) -> RunInfo | None:
+    """Return what ``run.json`` of a folder says, or None where there is none."""
+    path = folder / "run.json"
+    return _info(path) if path.is_file() else None
+
+
+def why_left_out(info: RunInfo, name: str) -> str:
+    """Return why the files of an evaluation are no figures of a run; empty if they are."""
+    if name not in info.evaluations:
+        return "run.json does not say on which slices it was made"
+    return "of weights before the last training; evaluate again" if info.evaluations[name].stale else ""
 
 
 def append_history(folder: Path, row: Mapping[str, float]) -> Path:
@@ -204,7 +223,7 @@ def append_history(folder: Path, row: Mapping[str, float]) -> Path:
 
 
 def read_run(folder: Path | str) -> Run:
-    """Read a run folder.
+    """Read a run folder; evaluations that are not of its weights, or not described, are left out by name.
 
     Raises
     ------
@@ -214,22 +233,27 @@ def read_run(folder: Path | str) -> Run:
         If a file of it cannot be understood; the sentence names it.
     """
     folder = Path(folder)
-    path = folder / "run.json"
-    if not path.is_file():
+    info = described_run(folder)
+    if info is None:
         raise UsageError("RUN_MISSING", f"There is no run in {folder}: run.json is missing.")
-    info = _info(path)
     files = {MAIN: folder / predictions_file(MAIN)} | {
         one.stem.removeprefix("predictions-"): one for one in sorted(folder.glob("predictions-*.csv"))
     }
     metrics_path = folder / "metrics.json"
+    metrics = read_json(metrics_path) if metrics_path.is_file() else {}
+    there = sorted({*metrics, *(name for name, one in files.items() if one.is_file())})
+    left_out = {name: reason for name in there if (reason := why_left_out(info, name))}
     return Run(
         folder=folder,
         info=info,
         predictions={
-            name: read_predictions(one, len(info.class_names)) for name, one in files.items() if one.is_file()
+            name: read_predictions(one, len(info.class_names))
+            for name, one in files.items()
+            if one.is_file() and name not in left_out
         },
-        metrics=read_json(metrics_path) if metrics_path.is_file() else {},
+        metrics={name: one for name, one in metrics.items() if name not in left_out},
         history=_history(folder / "history.csv"),
+        left_out=left_out,
     )
 
 

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from covid_ct_mask_net.labels import SLICE_CLASS_NAMES
 from covid_ct_mask_net.training.predictions import write_predictions
-from covid_ct_mask_net.training.runs import Evaluation, RunInfo, append_history, write_info, write_metrics
+from covid_ct_mask_net.training.runs import (
+    Evaluation,
+    RunInfo,
+    append_history,
+    read_run,
+    write_info,
+    write_metrics,
+)
 
 
 def records(patients: int = 12, slices: int = 5, classes: int = 3) -> list[dict[str, Any]]:
@@ -53,6 +62,7 @@ def make_classifier_run(
         evaluations={
             "test": Evaluation("iCTCF test" if binary else "COVIDx-CT v1 test"),
             "left_out": Evaluation("COVIDx-CT v1 train, left out"),
+            "validation": Evaluation("iCTCF validation" if binary else "COVIDx-CT v1 val"),
         },
         **changes,
     )
@@ -64,9 +74,26 @@ def make_classifier_run(
     return folder
 
 
-def make_segmentation_run(folder: Path, mode: str = "full", ap50: float = 0.5) -> Path:
+def add_predictions(
+    folder: Path, rows: list[dict[str, Any]], logits: ArrayLike, name: str, source: str = "internal"
+) -> None:
+    """Write a further evaluation into a run folder, as `WriteClassifications` does."""
+    write_predictions(folder, rows, logits, name)
+    info = read_run(folder).info
+    write_info(
+        folder, dataclasses.replace(info, evaluations={**info.evaluations, name: Evaluation(name, source)})
+    )
+
+
+def make_segmentation_run(
+    folder: Path, mode: str = "full", ap50: float = 0.5, source: str = "internal"
+) -> Path:
     """Write a segmentation run with detection figures."""
-    write_info(folder, RunInfo(kind="segmentation", mode=mode, parameters={"total": 31_781_917}))
+    evaluations = {"test": Evaluation("CNCB test" if source == "internal" else "another hospital", source)}
+    write_info(
+        folder,
+        RunInfo(kind="segmentation", mode=mode, parameters={"total": 31_781_917}, evaluations=evaluations),
+    )
     figures = {"ap": 0.3, "ap50": ap50, "ap75": 0.25, "by_class": {}, "by_class50": {}}
     write_metrics(
         folder,

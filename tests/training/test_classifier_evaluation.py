@@ -11,6 +11,7 @@ import torch
 
 from builders.evaluations import evaluate, missing_properties, small_weights
 from builders.lesion_data import make_covidx
+from builders.run_folders import logits_for, make_classifier_run, records
 from covid_ct_mask_net.checkpoints import load_classifier
 from covid_ct_mask_net.errors import NotAssessableError, UsageError
 from covid_ct_mask_net.labels import SLICE_CLASS_NAMES
@@ -24,6 +25,7 @@ from covid_ct_mask_net.training.classifier_evaluation import (
 )
 from covid_ct_mask_net.training.datasets.covidx import covidx_slices
 from covid_ct_mask_net.training.datasets.read import read_grey_image
+from covid_ct_mask_net.training.run_record import WriteRun
 from covid_ct_mask_net.training.runs import RunInfo, read_run, write_info
 from covid_ct_mask_net.training.samples import read_samples
 from covid_ct_mask_net.training.tables.report import ReportOptions, write_report
@@ -116,6 +118,21 @@ def test_a_training_keeps_its_own_description(data: Path, tmp_path: Path) -> Non
     assert info.evaluations["external"].source == "external"
     figures = json.loads((folder / "metrics.json").read_text())["external"]
     assert figures["demographics"]["age"]["median"] == 50
+
+
+@pytest.mark.parametrize("stale", [False, True])
+def test_a_temperature_is_not_fitted_on_answers_of_older_weights(stale: bool, tmp_path: Path) -> None:
+    folder, rows = make_classifier_run(tmp_path / "run"), records()
+    info = read_run(folder).info
+    if stale:
+        WriteRun(folder, info)()
+    plan = ClassificationPlan(class_names=info.class_names)
+    writer = WriteClassifications(folder, plan, rows, info)
+    writer.collect(rows, torch.from_numpy(logits_for(rows)))
+    writer.write()
+    figures = json.loads((folder / "metrics.json").read_text())["test"]
+    assert ("after" in figures["calibration"]) is not stale
+    assert "test" in read_run(folder).predictions
 
 
 @pytest.mark.parametrize("overlays", [[], ["evaluate_robustness.yaml"]])

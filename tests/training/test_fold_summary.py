@@ -7,11 +7,11 @@ import pytest
 
 from covid_ct_mask_net.errors import ExitCode
 from covid_ct_mask_net.training.fold_summary import main
-from covid_ct_mask_net.training.runs import RunInfo, append_history, write_info
+from covid_ct_mask_net.training.runs import Evaluation, RunInfo, append_history, write_info
 
 
 def _fold(folder: Path, ap: float, consolidation: float | None) -> Path:
-    write_info(folder, RunInfo("segmentation", "full"))
+    write_info(folder, RunInfo("segmentation", "full", evaluations={"test": Evaluation("fold")}))
     for epoch, loss in enumerate((3.0, 2.5, 2.0), start=1):
         append_history(folder, {"epoch": epoch, "learning_rate": 1e-3, "train/loss": loss})
     metrics = {

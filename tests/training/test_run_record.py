@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from ignite.engine import Engine
@@ -17,7 +18,7 @@ from covid_ct_mask_net.training.run_record import (
     model_saver,
     segmentation_run,
 )
-from covid_ct_mask_net.training.runs import read_run
+from covid_ct_mask_net.training.runs import Evaluation, RunInfo, read_run, write_info
 from covid_ct_mask_net.training.sources import classified_slices, labelled_slices
 
 SETTINGS = {"epochs": 3, "learning_rate": 1e-5}
@@ -40,6 +41,16 @@ def test_a_segmentation_run_says_what_was_trained_on_what(tmp_path: Path) -> Non
     assert read.settings["detector"]["backbone"] == "resnet18"
     assert set(read.data) == {"train", "validation"}
     assert str(tmp_path) not in (tmp_path / "run" / "run.json").read_text()
+
+
+def test_earlier_evaluations_stay_and_are_stale_when_a_run_goes_on(tmp_path: Path) -> None:
+    earlier = Evaluation("another hospital", "external", "a hash")
+    info = RunInfo("classifier", "s", evaluations={"test": earlier})
+    write_info(tmp_path, info)
+    WriteRun(tmp_path, RunInfo("classifier", "s", seed=3))()
+    read = read_run(tmp_path).info
+    assert read.seed == 3
+    assert read.evaluations == {"test": replace(earlier, stale=True)}
 
 
 def test_a_classifier_run_lists_its_patients(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -11,10 +12,12 @@ from covid_ct_mask_net.errors import RefusedInputError, UsageError
 from covid_ct_mask_net.training.runs import (
     Evaluation,
     RunInfo,
+    add_evaluation,
     append_history,
     git_commit,
     read_run,
     write_info,
+    write_metrics,
 )
 
 
@@ -77,3 +80,20 @@ def test_the_commit_of_this_checkout_and_of_none(tmp_path: Path) -> None:
     assert git_commit(tmp_path) == "unknown"
     commit = git_commit(Path(__file__).parent)
     assert commit == "unknown" or len(commit.removesuffix("+changes")) == 40
+
+
+def test_evaluations_that_are_stale_or_not_described_are_left_out_by_name(tmp_path: Path) -> None:
+    folder = make_classifier_run(tmp_path / "run")
+    info = read_run(folder).info
+    evaluations = {**info.evaluations, "test": dataclasses.replace(info.evaluations["test"], stale=True)}
+    del evaluations["left_out"]
+    write_info(folder, dataclasses.replace(info, evaluations=evaluations))
+    write_metrics(folder, {"test": {"count": 1}, "validation": {"count": 2}})
+    run = read_run(folder)
+    assert set(run.predictions) == set(run.metrics) == {"validation"}
+    assert run.left_out == {
+        "left_out": "run.json does not say on which slices it was made",
+        "test": "of weights before the last training; evaluate again",
+    }
+    add_evaluation(folder, "test", Evaluation("COVIDx-CT v1 test"), {"count": 3}, info)
+    assert "test" in read_run(folder).predictions

@@ -21,7 +21,7 @@ from covid_ct_mask_net.training.metrics.calibration import (
 from covid_ct_mask_net.training.metrics.classification import confusion_matrix, predictive_values
 from covid_ct_mask_net.training.predictions import MAIN, Predictions
 from covid_ct_mask_net.training.runs import Run
-from covid_ct_mask_net.training.tables.measured import LEVELS, measure, run_label
+from covid_ct_mask_net.training.tables.measured import LEVELS, internal, measure, run_label
 from covid_ct_mask_net.training.tables.table import (
     MISSING,
     Table,
@@ -237,9 +237,7 @@ def _tested(runs: Sequence[Run]) -> list[Run]:
     return [
         run
         for run in runs
-        if run.info.kind in ("classifier", "binary")
-        and MAIN in run.predictions
-        and not (MAIN in run.info.evaluations and run.info.evaluations[MAIN].source == "external")
+        if run.info.kind in ("classifier", "binary") and MAIN in run.predictions and internal(run, MAIN)
     ]
 
 

@@ -1,4 +1,4 @@
-"""Tables of slice classes: 4 (COVIDx-CT), 5 (comparison), 7 (left out), 8, 9 (iCTCF), and external ones."""
+"""Tables of slice classes: 4 (COVIDx-CT), 5 (comparison), 7 (left out), 8 and 9 (iCTCF)."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from covid_ct_mask_net.training.metrics.bootstrap import Interval
 from covid_ct_mask_net.training.metrics.classification import figures
 from covid_ct_mask_net.training.runs import Run
 from covid_ct_mask_net.training.tables import published
+from covid_ct_mask_net.training.tables.checks import CONTROL, ROBUSTNESS
 from covid_ct_mask_net.training.tables.literature import CITATIONS, NOT_COMPARABLE
 from covid_ct_mask_net.training.tables.measured import (
     Measured,
+    internal,
     light_backbone,
     measure,
     of_mode,
@@ -41,7 +43,7 @@ NOT_RUN = "not run"
 
 def table_4(runs: Sequence[Run]) -> Table:
     """Return Table 4: COVIDx-CT v1 test by what was trained."""
-    ours = [run for run in with_predictions(runs, "test", "classifier") if not _external(run, "test")]
+    ours = with_predictions(runs, "test", "classifier")
     rows: list[tuple[str, ...]] = []
     notes = [INTERVALS, *published.TABLE_4_NOTES]
     for mode in MODES:
@@ -76,10 +78,8 @@ def table_5(runs: Sequence[Run]) -> Table:
     ]
     ours = with_predictions(runs, "test", "classifier")
     baselines = with_predictions(runs, "test", "classifier", baselines=True)
-    hashes = {run.info.evaluations["test"].data_hash for run in ours if "test" in run.info.evaluations}
+    hashes = {run.info.evaluations["test"].data_hash for run in ours}
     for run in [*ours, *baselines]:
-        if _external(run, "test"):
-            continue
         one = measure(run, "test")
         figures_of = one.intervals
         rows.append(
@@ -149,6 +149,9 @@ def table_8(runs: Sequence[Run]) -> Table:
     ours = with_predictions(runs, "test", "binary")
     for run in ours:
         for name, predictions in sorted(run.predictions.items()):
+            # Changed slices are no split, and those of another collection none of iCTCF.
+            if name.startswith((ROBUSTNESS, CONTROL)) or not internal(run, name):
+                continue
             counts = np.bincount(predictions.true, minlength=2)
             rows.append((run_label(run), name, *(f"{n:,}" for n in counts), f"{counts.sum():,}"))
     if not ours:
@@ -182,35 +185,6 @@ def table_9(runs: Sequence[Run]) -> Table:
         "table-9",
         "Table 9: slice classes on the iCTCF-CT test slices",
         _columns(BINARY_CLASS_NAMES),
-        tuple(rows),
-        tuple(notes),
-    )
-
-
-def external_table(runs: Sequence[Run]) -> Table:
-    """Return the evaluations on other collections, which no internal row stands beside."""
-    found = [
-        (measure(run, name), name) for run in runs for name in sorted(run.predictions) if _external(run, name)
-    ]
-    rows = []
-    for one, name in found:
-        classes = "; ".join(
-            f"{label} {percent_interval(sensitivity)}"
-            for label, sensitivity in zip(one.run.info.class_names, one.intervals.sensitivity, strict=True)
-        )
-        rows.append(
-            (
-                one.label, f"{one.evaluation.dataset} ({name})", classes,
-                percent_interval(one.intervals.accuracy), percent_interval(one.intervals.weighted_f1),
-                f"{one.count:,}", f"{one.intervals.patients:,}",
-            )
-        )  # fmt: skip
-    notes = [INTERVALS] if found else ["No run was evaluated on a collection that it was not trained on."]
-    columns = ("run", "data set", "sensitivity", "accuracy", "weighted F1", "slices", "patients")
-    return Table(
-        "external",
-        "External evaluations (never mixed with internal ones)",
-        columns,
         tuple(rows),
         tuple(notes),
     )
@@ -328,7 +302,3 @@ def _size_notes(found: Sequence[Measured], expected: int) -> list[str]:
         for one in found
         if one.count != expected
     ]
-
-
-def _external(run: Run, name: str) -> bool:
-    return name in run.info.evaluations and run.info.evaluations[name].source == "external"

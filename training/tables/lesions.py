@@ -7,12 +7,12 @@ from typing import Any
 
 from covid_ct_mask_net.training.runs import Run
 from covid_ct_mask_net.training.tables import published
-from covid_ct_mask_net.training.tables.measured import run_label
+from covid_ct_mask_net.training.tables.measured import internal, run_label
 from covid_ct_mask_net.training.tables.published import MODE_NAMES
 from covid_ct_mask_net.training.tables.table import MISSING, Table, number
 
 _KEYS = ("ap50", "ap75", "ap")
-_DEFINITIONS = {
+DEFINITIONS = {
     "original_image_ap": "original AP (mean over slices)",
     "coco_mask": "COCO, masks",
     "coco_box": "COCO, boxes",
@@ -27,15 +27,30 @@ def table_6(runs: Sequence[Run]) -> Table:
     for mode in ("heads", "full"):
         paper = published.TABLE_6[mode]
         rows.append(
-            (MODE_NAMES[mode], "paper", _DEFINITIONS["original_image_ap"], *(number(v) for v in paper), "100")
+            (MODE_NAMES[mode], "paper", DEFINITIONS["original_image_ap"], *(number(v) for v in paper), "100")
         )
-        found = [run for run in ours if run.info.mode == mode and _evaluations(run)]
+        found = [run for run in ours if run.info.mode == mode and _internal(run)]
         for run in found:
             rows += _rows(run, notes)
         if not found:
             rows.append((MODE_NAMES[mode], "not run", *[MISSING] * 5))
     columns = ("trained", "source", "definition", "AP@0.5", "AP@0.75", "AP@[0.5:0.95]", "slices")
     return Table("table-6", "Table 6: average precision of lesions", columns, tuple(rows), tuple(notes))
+
+
+def evaluations(run: Run) -> dict[str, Mapping[str, Any]]:
+    """Return the figures of a detector by evaluation."""
+    return {name: one for name, one in run.metrics.items() if isinstance(one, dict) and "coco_mask" in one}
+
+
+def precisions(figures: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    """Return AP@0.5, AP@0.75 and AP@[0.5:0.95] of one of `DEFINITIONS`, with intervals."""
+    within = figures.get("intervals", {}).get(key, {})
+    return tuple(_with_interval(figures[key].get(one), within.get(one)) for one in _KEYS)
+
+
+def _internal(run: Run) -> dict[str, Mapping[str, Any]]:
+    return {name: one for name, one in evaluations(run).items() if internal(run, name)}
 
 
 def _with_interval(value: float | None, interval: Mapping[str, float | None] | None) -> str:
@@ -57,19 +72,13 @@ def _differences(run: Run, figures: Mapping[str, Any]) -> list[str]:
     return cells
 
 
-def _evaluations(run: Run) -> dict[str, Mapping[str, Any]]:
-    return {name: one for name, one in run.metrics.items() if isinstance(one, dict) and "coco_mask" in one}
-
-
 def _rows(run: Run, notes: list[str]) -> list[tuple[str, ...]]:
     rows = []
-    for name, figures in _evaluations(run).items():
+    for name, figures in _internal(run).items():
         source = run_label(run) if name == "test" else f"{run_label(run)}, {name}"
-        for key, definition in _DEFINITIONS.items():
-            within = figures.get("intervals", {}).get(key, {})
-            values = [_with_interval(figures[key].get(one), within.get(one)) for one in _KEYS]
+        for key, definition in DEFINITIONS.items():
             what = MODE_NAMES[run.info.mode]
-            rows.append((what, source, definition, *values, f"{figures['slices']:,}"))
+            rows.append((what, source, definition, *precisions(figures, key), f"{figures['slices']:,}"))
             if key == "original_image_ap" and name == "test":
                 rows.append(
                     (what, f"{run.folder.name}: difference", definition, *_differences(run, figures), "")

@@ -19,6 +19,8 @@ from covid_ct_mask_net.training.runs import Evaluation, Run
 
 OURS = "covid-ct-mask-net"
 LEVELS = ("slices", "scans", "patients")
+# Source of predictions that run.json does not describe.
+UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +92,7 @@ def measure(run: Run, name: str, level: str = "slices", chosen: NDArray[np.bool_
     classes = len(run.info.class_names)
     return Measured(
         run=run,
-        evaluation=run.info.evaluations.get(name, Evaluation(name)),
+        evaluation=run.info.evaluations.get(name, Evaluation(name, UNKNOWN)),
         count=len(true),
         confusion=confusion_matrix(true, predicted, classes),
         intervals=classification_intervals(true, predicted, patients, classes),
@@ -120,12 +122,23 @@ def owners(predictions: Predictions) -> list[str]:
 
 
 def with_predictions(runs: Sequence[Run], name: str, kind: str, *, baselines: bool = False) -> list[Run]:
-    """Return the runs of a kind that have such an evaluation; ours, or the baselines."""
+    """Return the runs of a kind that have such an internal evaluation; ours, or the baselines.
+
+    External ones have a table of their own (`external`).
+    """
     return [
         run
         for run in runs
-        if run.info.kind == kind and name in run.predictions and (run.info.model != OURS) is baselines
+        if run.info.kind == kind
+        and name in run.predictions
+        and internal(run, name)
+        and (run.info.model != OURS) is baselines
     ]
+
+
+def internal(run: Run, name: str) -> bool:
+    """Whether an evaluation is known to be on slices of the collection that was trained on."""
+    return name in run.info.evaluations and run.info.evaluations[name].source == "internal"
 
 
 def of_mode(runs: Sequence[Run], mode: str) -> list[Run]:

@@ -11,9 +11,10 @@ from covid_ct_mask_net.errors import UsageError
 from covid_ct_mask_net.labels import MaskType
 from covid_ct_mask_net.training.files import write_text
 from covid_ct_mask_net.training.lesion_statistics import SliceLesions, read_lesions
+from covid_ct_mask_net.training.predictions import MAIN
 from covid_ct_mask_net.training.runs import Run, read_run
 from covid_ct_mask_net.training.samples import read_samples
-from covid_ct_mask_net.training.tables import checks, classes, lesions, plots, settings_table, sizes
+from covid_ct_mask_net.training.tables import checks, classes, external, lesions, plots, settings_table, sizes
 from covid_ct_mask_net.training.tables.measured import run_label
 from covid_ct_mask_net.training.tables.overlays import figure_1, figure_6, logit_figure
 from covid_ct_mask_net.training.tables.table import MISSING, Table
@@ -77,7 +78,7 @@ def all_tables(runs: Sequence[Run], options: ReportOptions) -> list[Table]:
         classes.table_7(runs),
         classes.table_8(runs),
         classes.table_9(runs),
-        classes.external_table(runs),
+        external.external_table(runs),
         checks.levels_table(runs),
         checks.demographics_table(runs),
         checks.calibration_table(runs),
@@ -110,7 +111,9 @@ def _figures(runs: Sequence[Run], folder: Path, options: ReportOptions) -> Itera
         yield "Figure 2: lesions of the data set given", path
     for run in runs:
         name, label = run.folder.name, run_label(run)
-        samples, mask_type = read_samples(run.folder), MaskType(run.info.mask_type)
+        # Samples belong to the main evaluation.
+        samples = [] if MAIN in run.left_out else read_samples(run.folder)
+        mask_type = MaskType(run.info.mask_type)
         if run.info.kind == "segmentation":
             yield f"Figure 1: slices with masks, {label}", figure_1(samples, folder / f"figure-1-{name}.png")
             if not shown:
@@ -136,6 +139,11 @@ def _index(runs: Sequence[Run], tables: Sequence[Table], figures: Sequence[tuple
         data = ", ".join(f"{name} {digest[:12]}" for name, digest in info.data.items()) or MISSING
         seed = MISSING if info.seed is None else str(info.seed)
         lines.append(f"| {run_label(run)} | {info.kind} | {info.mode} | {seed} | {info.git[:12]} | {data} |")
+    left_out = [
+        f"- {run.folder.name}, {name}: {reason}." for run in runs for name, reason in run.left_out.items()
+    ]
+    if left_out:
+        lines += ["", "Left out of tables and figures:", "", *left_out]
     lines += ["", "Figures 3 to 5 of the paper are drawings of the architecture; see docs/.", ""]
     for table in tables:
         lines += [table.to_markdown()]

@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from builders.run_folders import logits_for, make_classifier_run, records
+from builders.run_folders import add_predictions, logits_for, make_classifier_run, records
 from covid_ct_mask_net.errors import UsageError
-from covid_ct_mask_net.training.predictions import write_predictions
 from covid_ct_mask_net.training.runs import Evaluation, Run, read_run, write_metrics
 from covid_ct_mask_net.training.tables import checks
 
@@ -63,12 +62,12 @@ def test_flip_rate_is_against_the_same_slices(folder: Path) -> None:
     rows = records()[:30]
     logits = logits_for(records())[:30]
     unchanged = np.array(logits)
-    write_predictions(folder, rows, unchanged, "robustness-none")
+    add_predictions(folder, rows, unchanged, "robustness-none")
     turned = unchanged.copy()
     turned[:6] = np.roll(turned[:6], 1, axis=1)
     # In another order, as a shuffled evaluation would write them.
     order = np.random.default_rng(0).permutation(30)
-    write_predictions(folder, [rows[i] for i in order], turned[order], "robustness-turned")
+    add_predictions(folder, [rows[i] for i in order], turned[order], "robustness-turned")
     none, some = checks.robustness_table([_run(folder)]).rows
     assert none[1:3] == ("none", "0.00 (0.00–0.00)")
     assert none[4] == "+0.00"
@@ -79,7 +78,7 @@ def test_flip_rate_is_against_the_same_slices(folder: Path) -> None:
 
 def test_shortcut_controls_are_a_table_of_their_own(folder: Path) -> None:
     rows = records()
-    write_predictions(folder, rows, np.tile([1.0, 0.0, 0.0], (60, 1)), "control-lungs-erased")
+    add_predictions(folder, rows, np.tile([1.0, 0.0, 0.0], (60, 1)), "control-lungs-erased")
     (row,) = checks.control_table([_run(folder)]).rows
     assert row[1] == "lungs-erased"
     assert row[3].startswith("33.33")
@@ -89,7 +88,7 @@ def test_shortcut_controls_are_a_table_of_their_own(folder: Path) -> None:
 
 def test_changed_slices_that_were_not_tested_are_said(folder: Path) -> None:
     rows = [{**records()[0], "file": "another.png"}]
-    write_predictions(folder, rows, [[1.0, 0.0, 0.0]], "robustness-x")
+    add_predictions(folder, rows, [[1.0, 0.0, 0.0]], "robustness-x")
     table = checks.robustness_table([_run(folder)])
     assert table.rows == ()
     assert any("another.png is in robustness-x of run, but not in its test" in one for one in table.notes)

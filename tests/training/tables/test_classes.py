@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from builders.run_folders import make_classifier_run
+from builders.run_folders import add_predictions, logits_for, make_classifier_run, records
 from covid_ct_mask_net.labels import SLICE_CLASS_NAMES
 from covid_ct_mask_net.training.predictions import write_predictions
 from covid_ct_mask_net.training.runs import Evaluation, Run, RunInfo, read_run, write_info
@@ -142,11 +142,24 @@ def test_tables_8_and_9_are_of_two_classes(runs: list[Run]) -> None:
     assert any("No two-class run" in note for note in classes.table_8([]).notes)
 
 
-def test_external_evaluations_stand_alone(runs: list[Run]) -> None:
-    evaluations = {"test": Evaluation("another hospital", "external")}
-    external = dataclasses.replace(runs[0], info=dataclasses.replace(runs[0].info, evaluations=evaluations))
-    table = classes.external_table([external, *runs[1:]])
-    assert [row[1] for row in table.rows] == ["another hospital (test)"]
-    assert _row(classes.table_4([external]), "S + batch normalisation", "not run")
-    assert not [row for row in classes.table_5([external]).rows if row[1] == "this project"]
-    assert classes.external_table(runs).rows == ()
+def test_external_evaluations_are_in_no_table_of_internal_ones(runs: list[Run]) -> None:
+    def elsewhere(run: Run) -> Run:
+        evaluations = dict.fromkeys(run.info.evaluations, Evaluation("another hospital", "external"))
+        return dataclasses.replace(run, info=dataclasses.replace(run.info, evaluations=evaluations))
+
+    ours, baseline, binary = map(elsewhere, runs)
+    assert _row(classes.table_4([ours]), "S + batch normalisation", "not run")
+    assert not [row for row in classes.table_5([ours, baseline]).rows if row[1] == "this project"]
+    assert _row(classes.table_7([ours]), "S + batch normalisation", "not run")
+    assert [row[0] for row in classes.table_8([binary]).rows] == ["paper", "paper"]
+    assert _row(classes.table_9([binary]), "full model", "not run")
+
+
+def test_table_8_has_splits_alone(tmp_path: Path) -> None:
+    folder = make_classifier_run(tmp_path / "fine-tuned", binary=True)
+    rows = records(classes=2)
+    for name in ("robustness-jpeg-50", "control-only-lungs"):
+        add_predictions(folder, rows, logits_for(rows, 2), name)
+    add_predictions(folder, rows, logits_for(rows, 2), "elsewhere", "external")
+    table = classes.table_8([read_run(folder)])
+    assert [row[1] for row in table.rows[2:]] == ["left_out", "test", "validation"]

@@ -11,6 +11,7 @@ from covid_ct_mask_net.errors import UsageError
 from covid_ct_mask_net.training.runs import Evaluation, read_run
 from covid_ct_mask_net.training.tables.measured import (
     answers,
+    internal,
     light_backbone,
     measure,
     of_mode,
@@ -32,9 +33,13 @@ def test_figures_come_from_predictions(tmp_path: Path) -> None:
     assert measure(run, "test", chosen=predictions.true == 2).count == 20
 
 
-def test_an_evaluation_that_is_not_described_keeps_its_name(tmp_path: Path) -> None:
+def test_an_evaluation_that_is_not_described_is_not_taken_for_an_internal_one(tmp_path: Path) -> None:
     run = read_run(make_classifier_run(tmp_path / "run"))
-    assert measure(run, "validation").evaluation == Evaluation("validation")
+    assert internal(run, "test")
+    bare = dataclasses.replace(run, info=dataclasses.replace(run.info, evaluations={}))
+    assert measure(bare, "test").evaluation == Evaluation("test", "unknown")
+    assert not internal(bare, "test")
+    assert with_predictions([bare], "test", "classifier") == []
 
 
 def test_patient_numbers_count_within_a_class(tmp_path: Path) -> None:

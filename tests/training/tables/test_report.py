@@ -8,6 +8,8 @@ import pytest
 from builders.run_folders import make_classifier_run, make_segmentation_run
 from builders.samples import add_samples
 from covid_ct_mask_net.errors import UsageError
+from covid_ct_mask_net.training.run_record import WriteRun
+from covid_ct_mask_net.training.runs import RunInfo
 from covid_ct_mask_net.training.tables.report import ReportOptions, all_tables, read_runs, write_report
 
 TABLES = {f"table-{number}" for number in range(1, 10)}
@@ -57,3 +59,12 @@ def test_folders_of_runs_are_opened_and_names_told_apart(tmp_path: Path) -> None
         read_runs([tmp_path / "a", tmp_path / "b"])
     with pytest.raises(UsageError, match=r"run\.json is missing"):
         read_runs([tmp_path])
+
+
+def test_the_index_says_which_evaluations_were_left_out(tmp_path: Path) -> None:
+    folder = add_samples(make_segmentation_run(tmp_path / "seg"))
+    WriteRun(folder, RunInfo("segmentation", "full"))()
+    files = write_report(read_runs([folder]), tmp_path / "out", ReportOptions())
+    index = files[0].read_text()
+    assert "- seg, test: of weights before the last training; evaluate again." in index
+    assert "figure-6-seg.png" not in {path.name for path in files}
