@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from monai.bundle import ConfigParser
 
 from builders.lesion_data import make_cncb, make_covidx
 from builders.networks import CARD, small_model
@@ -108,6 +109,34 @@ def test_the_overlay_asks_for_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match="torchrun"):
         start_processes(torch.device("cpu"))
     assert not several_processes()
+
+
+@pytest.mark.parametrize(
+    ("part", "overlays"),
+    [
+        ("segmentation", ()),
+        ("segmentation", ("train_segmentation_synthetic",)),
+        ("classifier", ()),
+        ("classifier", ("train_classifier_synthetic",)),
+        ("classifier", ("train_baseline",)),
+    ],
+)
+def test_the_overlay_adds_the_start_of_processes_alone(part: str, overlays: tuple[str, ...]) -> None:
+    def steps(*further: str) -> list[str]:
+        names = (f"train_{part}", *overlays, *further)
+        parser = ConfigParser()
+        parser.read_config([str(bundle_root() / "configs" / f"{name}.yaml") for name in names])
+        found = []
+        for number, step in enumerate(parser["initialize"]):
+            assert parser[f"initialize::{number}"] == step
+            found.append(str(parser[step[1:]]) if step.startswith("@") else step)
+        return found
+
+    join = "$processes.start_processes(@device)"
+    one, several = steps(), steps(f"multi_gpu_train_{part}")
+    assert "None" in one
+    assert several == [join if step == "None" else step for step in one]
+    assert several.index(join) > next(k for k, step in enumerate(several) if "prepare_process" in step)
 
 
 def test_rows_are_for_one_process(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from monai.bundle import ConfigWorkflow
 from builders.training import TINY_DETECTOR, finish, workflow
 from covid_ct_mask_net.checkpoints import load_model, load_segmentation
 from covid_ct_mask_net.errors import UsageError
+from covid_ct_mask_net.training import processes
 from covid_ct_mask_net.training.bundle_run import expected_failure
 from covid_ct_mask_net.training.files import read_rows
 from covid_ct_mask_net.training.release import chests
@@ -108,6 +109,22 @@ def test_hard_negatives_are_sampled_where_they_are_asked_for(chest_folder: Path,
     training.initialize()
     detector = training.parser.get_parsed_content("network_def")
     assert detector.roi_heads.fg_bg_sampler.hard_share == 0.5
+
+
+def test_several_processes_keep_threads_and_hard_negatives(
+    chest_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    joined: list[torch.device] = []
+    monkeypatch.setattr(processes, "start_processes", joined.append)
+    overlay = [*CONFIGS, "multi_gpu_train_segmentation.yaml"]
+    training = workflow(
+        overlay, tmp_path, tmp_path / "run", TINY, chests=str(chest_folder), hard_negatives=0.5, threads=1
+    )
+    torch.set_num_threads(2)
+    training.initialize()
+    assert len(joined) == 1
+    assert torch.get_num_threads() == 1
+    assert training.parser.get_parsed_content("network_def").roi_heads.fg_bg_sampler.hard_share == 0.5
 
 
 def test_a_folder_without_chests_is_told(tmp_path: Path) -> None:
