@@ -102,6 +102,28 @@ def switch(value: object) -> bool:
     return known[text]
 
 
+def fixed_setting(name: str, value: object, fixed: object, instead: str) -> None:
+    """Refuse another value of a setting that an overlay does not use: no run records what it did not do.
+
+    Parameters
+    ----------
+    name : str
+    value, fixed : object
+        As set, and the only one that holds.
+    instead : str
+        What to set instead, as a clause.
+
+    Raises
+    ------
+    UsageError
+        If they differ.
+    """
+    if value != fixed:
+        raise UsageError(
+            "SETTING", f"{name} is {value!r}, but is always {fixed!r} in this configuration: {instead}."
+        )
+
+
 def tensorboard_installed() -> bool:
     """Whether TensorBoard, which is optional (``covid-ct-mask-net[training]``), is installed."""
     return importlib.util.find_spec("tensorboard") is not None

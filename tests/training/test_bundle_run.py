@@ -15,6 +15,7 @@ from covid_ct_mask_net.training import bundle_run
 from covid_ct_mask_net.training.bundle_run import (
     absolute,
     expected_failure,
+    fixed_setting,
     network_of,
     prepare_process,
     run_training,
@@ -119,3 +120,9 @@ def test_switches_of_the_command_line_are_no_texts(text: object) -> None:
     assert switch(True) is True
     with pytest.raises(UsageError, match="'maybe', but must be true or false"):
         switch("maybe")
+
+
+def test_settings_that_an_overlay_does_not_use_are_refused() -> None:
+    fixed_setting("augmentation", 0, 0.0, "set another")
+    with pytest.raises(UsageError, match=r"schedule is 'step', but is always 'cosine' .*: set another\."):
+        fixed_setting("schedule", "step", "cosine", "set another")

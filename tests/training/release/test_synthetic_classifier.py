@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
 from builders.lesion_data import make_covidx
@@ -15,6 +16,7 @@ from builders.training import SHORT, finish, workflow
 from covid_ct_mask_net.checkpoints import load_model, save_checkpoint
 from covid_ct_mask_net.networks.slice_model import Shared, SliceModel
 from covid_ct_mask_net.paths import bundle_root
+from covid_ct_mask_net.training.bundle_run import expected_failure
 from covid_ct_mask_net.training.files import read_rows
 
 BOXES = ("train_classifier.yaml", "train_classifier_synthetic.yaml")
@@ -75,3 +77,14 @@ def test_s_of_the_shipped_size_is_made(tmp_path: Path) -> None:
     assert (network.settings.regions, network.settings.features) == (128, 512)
     trained = training.parser.get_parsed_content("trainable")
     assert 0 < len(trained) < len(list(network.parameters()))
+
+
+@pytest.mark.parametrize(("name", "value"), [("schedule", "cosine"), ("warm_up_epochs", 1)])
+def test_settings_without_effect_are_refused(name: str, value: object, tmp_path: Path) -> None:
+    weights = str(bundle_root() / "models" / "model.pt")
+    changes: dict[str, Any] = {"weights": weights, name: value}
+    with pytest.raises(RuntimeError) as caught:
+        workflow([*BOXES], tmp_path, tmp_path, {}, **changes).initialize()
+    found = expected_failure(caught.value)
+    assert found is not None
+    assert found.sentence.startswith(f"{name} is {value!r}, but is always ")

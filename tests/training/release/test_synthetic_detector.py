@@ -127,6 +127,28 @@ def test_several_processes_keep_threads_and_hard_negatives(
     assert training.parser.get_parsed_content("network_def").roi_heads.fg_bg_sampler.hard_share == 0.5
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "instead"),
+    [
+        ("schedule", "constant", "warm_up and learning_rate shape it"),
+        ("warm_up_epochs", 1, "set warm_up, in iterations"),
+        ("augmentation", 0.3, "others of supply"),
+        ("lung_crop", 0.5, "set whole_share of supply"),
+        ("minimum_area", 100, "but is always 2 in this configuration: set minimum_area of supply"),
+        ("mask_type", "merge", "train_segmentation.yaml alone"),
+    ],
+)
+def test_settings_without_effect_are_refused(
+    name: str, value: object, instead: str, chest_folder: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(RuntimeError) as caught:
+        _training(chest_folder, tmp_path / "run", **{name: value}).initialize()
+    found = expected_failure(caught.value)
+    assert isinstance(found, UsageError)
+    assert found.sentence.startswith(f"{name} is {value!r}, but is always ")
+    assert instead in found.sentence
+
+
 def test_a_folder_without_chests_is_told(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError) as caught:
         _train(tmp_path, tmp_path / "run")
