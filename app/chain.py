@@ -18,15 +18,17 @@ from covid_ct_mask_net import assemble
 from covid_ct_mask_net.app import intake, series_selection, volume
 from covid_ct_mask_net.app.dicom_results import Images, dicom_results
 from covid_ct_mask_net.app.findings import Findings
+from covid_ct_mask_net.app.headers import CT_IMAGES
 from covid_ct_mask_net.app.html_report import html_report
 from covid_ct_mask_net.app.limits import Limits
 from covid_ct_mask_net.app.normalise import Sources, normalise
 from covid_ct_mask_net.app.report_settings import ReportSettings
+from covid_ct_mask_net.app.result_object import is_result
 from covid_ct_mask_net.app.settings import AppSettings
 from covid_ct_mask_net.app.study_gates import StudyGates
 from covid_ct_mask_net.app.study_job import StudyJob, counted
 from covid_ct_mask_net.app.views import views
-from covid_ct_mask_net.declining import declined, declining_cause
+from covid_ct_mask_net.declining import INTERPOLATED_SLICES, declined, declining_cause
 from covid_ct_mask_net.errors import CovidCTMaskNetError, RefusedInputError
 from covid_ct_mask_net.identifiers import pseudonym
 from covid_ct_mask_net.nifti_file import LoadNiftid
@@ -175,7 +177,11 @@ class StudyChain:
             ),
             warnings=(*job.source.warnings, *job.volume.warnings),
         )
-        job.data = {"volume": job.volume.image, "source_key": key}
+        job.data = {
+            "volume": job.volume.image,
+            "source_key": key,
+            INTERPOLATED_SLICES: job.volume.interpolated,
+        }
         # The transforms make their own volume of it: two in memory would be one too many.
         job.volume = job.volume.without_pixels()
 
@@ -286,13 +292,18 @@ def nifti_jobs(paths: Sequence[Path]) -> Iterator[StudyJob]:
 
 
 def _report_sources(job: StudyJob) -> Sources | None:
-    """Return the instances that the report is about: those read, or else all of the study.
+    """Return the instances that the report is about: those read, or else the CT images of the study.
 
-    A study whose files name several patients gets no report: whose record would it go to?
+    Without a CT image it is about all else that the study holds. Never about our own results: with an earlier
+    report among its sources a second run would write another one instead of replacing it. A study of nothing
+    but our results gets no report, nor does one whose files name several patients: whose record would it go
+    to?
     """
     if job.study is None or job.study.refusal is not None:
         return None
     if job.volume is not None:
         return normalise(job.volume.headers, job.study.study_instance_uid)
-    headers = [instance.header for series in job.study.series for instance in series.instances]
-    return normalise(headers, job.study.study_instance_uid)
+    held = [instance.header for series in job.study.series for instance in series.instances]
+    others = [header for header in held if not is_result(header)]
+    images = [header for header in others if header.SOPClassUID in CT_IMAGES]
+    return normalise(images or others, job.study.study_instance_uid) if others else None

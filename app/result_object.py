@@ -151,6 +151,11 @@ class ResultObjects:
         return equipment
 
 
+def is_result(header: Dataset) -> bool:
+    """Tell whether an object is one of our results, of any version."""
+    return (header.get("Manufacturer"), header.get("ManufacturerModelName")) == (MANUFACTURER, MODEL_NAME)
+
+
 def file_bytes(dataset: Dataset) -> bytes:
     """Return a result as a DICOM file."""
     buffer = io.BytesIO()

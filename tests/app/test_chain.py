@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pydicom
 import pytest
+from pydicom.uid import CTImageStorage
 
 from builders.dicom import make_ct_series, make_dose_report, make_localizer
 from builders.oracle import SPACING, chest_with_lesions, oracle_pipeline
@@ -161,6 +163,41 @@ def test_a_study_without_a_chest_series_gets_an_explicit_report(
         assert result["reasons"][0]["sentence"].endswith(".")
         report = pydicom.dcmread(tmp_path / "out" / result["pseudonym"] / "sr.dcm")
         assert "111245" in str(report)  # no algorithms succeeded
+
+
+def test_a_study_that_comes_back_with_its_report_gets_the_same_report(
+    pipeline: VolumePipeline, tmp_path: Path
+) -> None:
+    """What an archive holds of us must not become a source: each run would add a report."""
+    make_ct_series(tmp_path / "in", hu=chest_with_lesions()[:5], spacing=SPACING)
+    make_dose_report(tmp_path / "in")
+    reports = []
+    for number in range(2):
+        _, (result,) = triage(pipeline, [tmp_path / "in"], tmp_path / f"out-{number}")
+        assert result["reasons"][0]["code"] == "TOO_FEW_SLICES"
+        reports.append(pydicom.dcmread(tmp_path / f"out-{number}" / result["pseudonym"] / "sr.dcm"))
+        reports[-1].save_as(tmp_path / "in" / "archived.dcm")
+    first, second = reports
+    assert first.SOPInstanceUID == second.SOPInstanceUID
+    for report in reports:
+        evidence = [
+            item.ReferencedSOPClassUID
+            for series in report.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence
+            for item in series.ReferencedSOPSequence
+        ]
+        assert evidence == [CTImageStorage] * 5
+
+
+def test_a_study_of_nothing_but_our_results_gets_no_report(pipeline: VolumePipeline, tmp_path: Path) -> None:
+    make_dose_report(tmp_path / "in")
+    _, (result,) = triage(pipeline, [tmp_path / "in"], tmp_path / "out")
+    shutil.copytree(tmp_path / "out" / result["pseudonym"], tmp_path / "own")
+    code, (result,) = triage(pipeline, [tmp_path / "own"], tmp_path / "again")
+    assert code is ExitCode.NOTHING_ASSESSABLE
+    assert {path.name for path in (tmp_path / "again" / result["pseudonym"]).iterdir()} == {
+        "result.json",
+        "report.html",
+    }
 
 
 @pytest.mark.shows_patients("the traceback of a defect, at level DEBUG and ahead of the filter")

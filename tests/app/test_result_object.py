@@ -8,7 +8,7 @@ import pytest
 from pydicom.dataset import Dataset
 
 from builders.result_set import made
-from covid_ct_mask_net.app.result_object import ResultObjects, file_bytes
+from covid_ct_mask_net.app.result_object import ResultObjects, file_bytes, is_result
 from covid_ct_mask_net.results import Priority, Reason, Status
 
 KINDS = ("sr", "seg", "sc", "gsps", "kos", "pdf")
@@ -88,3 +88,12 @@ def test_when_and_beside_what_a_study_was_read_changes_no_uid() -> None:
     again = changed(created="2030-01-01T00:00:00+00:00", files={"accepted": 99}, series=(), software={})
     for kind in KINDS:
         assert again.identity(kind)["sop_instance_uid"] == made().objects.identity(kind)["sop_instance_uid"]
+
+
+def test_our_results_are_told_from_all_else() -> None:
+    one = made()
+    written = sorted(one.folder.glob("*.dcm"))
+    assert {path.stem.split("-")[0] for path in written} == set(KINDS)
+    assert all(is_result(pydicom.dcmread(path, stop_before_pixels=True)) for path in written)
+    assert not any(is_result(image) for image in one.images.values())
+    assert not is_result(Dataset())
