@@ -95,9 +95,9 @@ def run(arguments: argparse.Namespace) -> ExitCode:
     receipts: list[Receipt] = []
     for study in by_study(files).values():
         receipts += send(study)
+        # After each study: whatever ends the run, what was sent before stays on record.
+        write_json_atomically(arguments.results[0] / "sent.json", record(receipts, destination))
         _tell(receipts[-len(study) :], quiet=arguments.quiet)
-    home = arguments.results[0]
-    write_json_atomically(home / "sent.json", record(receipts, destination))
     left = sum(receipt.failed for receipt in receipts)
     if not arguments.quiet:
         sys.stdout.write(f"{len(receipts) - left} of {len(receipts)} files are at {destination}.\n")
@@ -132,7 +132,7 @@ def _sender(arguments: argparse.Namespace) -> tuple[str, Callable[[Sequence], li
     if not arguments.commit:
         return str(peer), store.send
     listen = None if arguments.listen is None else Address.parse(arguments.listen)
-    commitment = CommitmentUser(connection, listen, arguments.commit_wait)
+    commitment = CommitmentUser(connection, listen, arguments.commit_wait, retries)
     return str(peer), lambda files: commitment.commit(store.send(files))
 
 

@@ -7,7 +7,8 @@ new one that the archive opens to us, for which an address to listen at is neede
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -19,7 +20,7 @@ from pynetdicom.presentation import build_context
 from covid_ct_mask_net.app.headers import quieted
 from covid_ct_mask_net.app.sending.association import AssociationError, Connection
 from covid_ct_mask_net.app.sending.peer import Address
-from covid_ct_mask_net.app.sending.receipts import Delivery, Receipt
+from covid_ct_mask_net.app.sending.receipts import Delivery, Receipt, Retries
 from covid_ct_mask_net.errors import OutputError
 
 # PS3.6 table A-1: SOP class and its well-known instance.
@@ -61,21 +62,23 @@ class CommitmentUser:
         Where the archive may bring its answer; None takes it on the association of the request alone.
     wait_s
         How long to wait for the answer.
+    retries
+        When to try again to reach the archive.
+    sleep
+        How to wait, in seconds.
     """
 
     connection: Connection
     listen: Address | None = None
     wait_s: float = 60.0
+    retries: Retries = field(default_factory=Retries)
+    sleep: Callable[[float], object] = time.sleep
 
     def commit(self, receipts: Sequence[Receipt]) -> list[Receipt]:
         """Return the receipts, each stored file with what the archive answered.
 
-        A file that is stored but not committed has failed: the archive may still lose it.
-
-        Raises
-        ------
-        OutputError
-            ``LISTEN`` if the address to listen at cannot be had.
+        A file that is stored but not committed has failed: the archive may still lose it. So has one where
+        the address to listen at cannot be had (``LISTEN``): what was stored before is still on record.
         """
         stored = [receipt for receipt in receipts if not receipt.failed]
         if not stored:
@@ -83,10 +86,22 @@ class CommitmentUser:
         answers = _Answers(str(generate_uid()))
         try:
             with self._listening(answers):
-                self._ask(answers, stored)
-        except AssociationError as error:
+                self._ask_until_reached(answers, stored)
+        except OutputError as error:
             return _all_failed(receipts, error.code, f"No storage commitment: {error.sentence}")
         return [self._answered(receipt, answers) for receipt in receipts]
+
+    def _ask_until_reached(self, answers: _Answers, stored: Sequence[Receipt]) -> None:
+        """Ask; while the archive cannot be reached, which may pass, try again. Nothing was asked then."""
+        waits = self.retries.waits()
+        while True:
+            try:
+                return self._ask(answers, stored)
+            except AssociationError as error:
+                wait = next(waits, None) if error.passing else None
+                if wait is None:
+                    raise
+            self.sleep(wait)
 
     def _ask(self, answers: _Answers, stored: Sequence[Receipt]) -> None:
         request = Dataset()

@@ -86,6 +86,16 @@ def failed(files: Sequence[ResultFile], code: str, sentence: str, *, passing: bo
     return [Receipt(file, Delivery.FAILED, code, sentence, passing) for file in files]
 
 
+def changed(file: ResultFile) -> Receipt:
+    """Return the receipt of a file that is not there any more as it was when sending began."""
+    return Receipt(
+        file,
+        Delivery.FAILED,
+        "FILE_CHANGED",
+        f"{file.name} was removed or replaced after sending began; send again when no run writes there.",
+    )
+
+
 def send_with_retries(
     files: Sequence[ResultFile],
     attempt: Callable[[Sequence[ResultFile]], Sequence[Receipt]],

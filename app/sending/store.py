@@ -11,9 +11,16 @@ from pydicom.uid import UID, Comprehensive3DSRStorage
 from pynetdicom.association import Association
 from pynetdicom.status import code_to_category
 
-from covid_ct_mask_net.app.headers import quiet_pydicom
+from covid_ct_mask_net.app.headers import DAMAGE, quiet_pydicom
 from covid_ct_mask_net.app.sending.association import AssociationError, Connection, storage_contexts
-from covid_ct_mask_net.app.sending.receipts import Delivery, Receipt, Retries, failed, send_with_retries
+from covid_ct_mask_net.app.sending.receipts import (
+    Delivery,
+    Receipt,
+    Retries,
+    changed,
+    failed,
+    send_with_retries,
+)
 from covid_ct_mask_net.app.sending.result_files import ResultFile
 
 # PS3.4 table B.2-1: "Refused: Out of Resources" is A7xx; PS3.7 annex C: 0110 is a failure in processing.
@@ -70,8 +77,18 @@ class StoreUser:
                 yield self._store(association, file)
 
     def _store(self, association: Association, file: ResultFile) -> Receipt:
+        try:
+            dataset = dcmread(file.path)
+            same = (dataset.SOPClassUID, dataset.SOPInstanceUID) == (
+                file.sop_class_uid,
+                file.sop_instance_uid,
+            )
+        except (OSError, *DAMAGE):
+            same = False
+        if not same:
+            return changed(file)
         # From bytes to bytes: pynetdicom converts to Implicit VR where the peer chose that.
-        answer = association.send_c_store(dcmread(file.path))
+        answer = association.send_c_store(dataset)
         status = answer.get("Status")
         if status is None:
             return self._failure(

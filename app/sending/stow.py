@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import stat
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -14,7 +14,14 @@ import requests
 from requests.auth import AuthBase, HTTPBasicAuth
 
 from covid_ct_mask_net.app.sending.peer import Tls
-from covid_ct_mask_net.app.sending.receipts import Delivery, Receipt, Retries, failed, send_with_retries
+from covid_ct_mask_net.app.sending.receipts import (
+    Delivery,
+    Receipt,
+    Retries,
+    changed,
+    failed,
+    send_with_retries,
+)
 from covid_ct_mask_net.app.sending.result_files import ResultFile
 from covid_ct_mask_net.errors import UsageError
 
@@ -151,6 +158,13 @@ class StowUser:
             )
 
     def _attempt(self, session: requests.Session, files: Sequence[ResultFile]) -> list[Receipt]:
+        contents = {file: _content(file) for file in files}
+        gone = [changed(file) for file, content in contents.items() if content is None]
+        whole = {file: content for file, content in contents.items() if content is not None}
+        return [*gone, *(self._posted(session, whole) if whole else ())]
+
+    def _posted(self, session: requests.Session, contents: Mapping[ResultFile, bytes]) -> list[Receipt]:
+        files = list(contents)
         boundary = secrets.token_hex(24)
         url = f"{self.archive.url.rstrip('/')}/studies/{files[0].study_instance_uid}"
         headers = {
@@ -160,7 +174,7 @@ class StowUser:
         try:
             response = session.post(
                 url,
-                data=b"".join(_parts(files, boundary)),
+                data=b"".join(_parts(contents.values(), boundary)),
                 headers=headers,
                 timeout=self.archive.timeout_s,
                 allow_redirects=False,
@@ -218,10 +232,17 @@ class StowUser:
         )
 
 
-def _parts(files: Sequence[ResultFile], boundary: str) -> Iterator[bytes]:
-    for file in files:
+def _content(file: ResultFile) -> bytes | None:
+    try:
+        return file.path.read_bytes()
+    except OSError:
+        return None
+
+
+def _parts(contents: Iterable[bytes], boundary: str) -> Iterator[bytes]:
+    for content in contents:
         yield f"--{boundary}\r\nContent-Type: application/dicom\r\n\r\n".encode("ascii")
-        yield file.path.read_bytes()
+        yield content
         yield b"\r\n"
     yield f"--{boundary}--\r\n".encode("ascii")
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,9 @@ import pytest
 from builders.archives import scripted_scp, scripted_stow
 from builders.result_set import made
 from covid_ct_mask_net.__main__ import main
+from covid_ct_mask_net.app.sending.receipts import Receipt
+from covid_ct_mask_net.app.sending.result_files import ResultFile
+from covid_ct_mask_net.app.sending.store import StoreUser
 
 
 @pytest.fixture
@@ -27,6 +31,28 @@ def test_results_to_an_archive(out: Path, capsys: pytest.CaptureFixture[str]) ->
     sent = json.loads((out / "sent.json").read_text())
     assert {file["delivery"] for file in sent["files"]} == {"stored"}
     assert (out / "sent.json").stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize("end", [KeyboardInterrupt(), ZeroDivisionError()])
+def test_what_was_sent_before_the_end_of_a_run_is_on_record(
+    out: Path, monkeypatch: pytest.MonkeyPatch, end: BaseException
+) -> None:
+    real, calls = StoreUser.send, iter((False, True))
+
+    def ending(user: StoreUser, files: Sequence[ResultFile]) -> list[Receipt]:
+        if next(calls):
+            raise end
+        return real(user, files)
+
+    def halves(files: Sequence[ResultFile]) -> dict[str, list[ResultFile]]:
+        return {"1": list(files[:3]), "2": list(files[3:])}
+
+    monkeypatch.setattr(StoreUser, "send", ending)
+    monkeypatch.setattr("covid_ct_mask_net.app.sending.result_files.by_study", halves)
+    with scripted_scp() as scp:
+        assert main(["send", str(out), "--to", f"ARCHIVE@127.0.0.1:{scp.port}"]) in (70, 130)
+    sent = json.loads((out / "sent.json").read_text())
+    assert [file["delivery"] for file in sent["files"]] == ["stored"] * 3
 
 
 def test_a_failure_is_said_on_standard_error_and_by_the_exit_code(

@@ -2,14 +2,11 @@ from __future__ import annotations
 
 import socket
 
-import pytest
-
 from builders.archives import files, scripted_scp
 from covid_ct_mask_net.app.sending.association import Connection
 from covid_ct_mask_net.app.sending.commitment import CommitmentUser
 from covid_ct_mask_net.app.sending.peer import Address, Peer
-from covid_ct_mask_net.app.sending.receipts import Delivery, Receipt, failed
-from covid_ct_mask_net.errors import OutputError
+from covid_ct_mask_net.app.sending.receipts import Delivery, Receipt, Retries, failed
 
 
 def free_port() -> int:
@@ -54,10 +51,11 @@ def test_no_answer_is_a_failure() -> None:
 
 def test_nothing_is_asked_for_what_was_not_stored() -> None:
     receipts = failed(files(), "NOT_STORED", "It is full.")
-    nobody = Connection(Peer("ARCHIVE", Address("127.0.0.1", 9)), timeout_s=1.0)
-    assert CommitmentUser(nobody).commit(receipts) == receipts
+    connection = Connection(Peer("ARCHIVE", Address("127.0.0.1", 9)), timeout_s=1.0)
+    nobody = CommitmentUser(connection, retries=Retries(further=0))
+    assert nobody.commit(receipts) == receipts
     mixed = [*receipts[:1], *stored()[1:]]
-    first, *others = CommitmentUser(nobody).commit(mixed)
+    first, *others = nobody.commit(mixed)
     assert first.code == "NOT_STORED"
     assert {receipt.code for receipt in others} == {"PEER_UNREACHABLE"}
 
@@ -67,8 +65,39 @@ def test_an_address_that_is_taken() -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         address = Address("127.0.0.1", int(taken.getsockname()[1]))
-        with scripted_scp() as scp, pytest.raises(OutputError, match="Nothing can be received at"):
-            CommitmentUser(scp.connection, address).commit(stored())
+        with scripted_scp() as scp:
+            receipts = CommitmentUser(scp.connection, address).commit(stored())
+    # Not raised: what was stored until now must not be lost from the record.
+    assert {receipt.code for receipt in receipts} == {"LISTEN"}
+    assert "Nothing can be received at" in str(receipts[0].sentence)
+
+
+def test_an_archive_that_cannot_be_reached_is_tried_again() -> None:
+    waited: list[float] = []
+    nobody = Connection(Peer("ARCHIVE", Address("127.0.0.1", free_port())), timeout_s=1.0)
+    receipts = CommitmentUser(nobody, retries=Retries(further=2), sleep=waited.append).commit(stored())
+    assert waited == [1, 2]
+    assert {receipt.code for receipt in receipts} == {"PEER_UNREACHABLE"}
+
+
+def test_an_archive_that_is_back_answers() -> None:
+    with scripted_scp(same_association=True) as scp:
+        port, scp.port = scp.port, free_port()
+        connection = scp.connection
+
+        def back(_: float) -> None:
+            object.__setattr__(connection.peer.address, "port", port)
+
+        receipts = CommitmentUser(connection, wait_s=10.0, sleep=back).commit(stored())
+    assert {receipt.delivery for receipt in receipts} == {Delivery.COMMITTED}
+
+
+def test_an_archive_that_declines_is_not_asked_again() -> None:
+    waited: list[float] = []
+    with scripted_scp(known_caller="ANOTHER") as scp:
+        receipts = CommitmentUser(scp.connection, sleep=waited.append).commit(stored())
+    assert waited == []
+    assert {receipt.code for receipt in receipts} == {"PEER_REFUSED"}
 
 
 def test_answers_to_other_requests_are_not_taken_for_ours() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pydicom
@@ -8,9 +9,11 @@ from pydicom.uid import Comprehensive3DSRStorage, ImplicitVRLittleEndian
 
 from builders.archives import files, scripted_scp
 from builders.certificates import make_certificates
+from builders.result_set import made
 from covid_ct_mask_net.app.sending.association import Connection
 from covid_ct_mask_net.app.sending.peer import Address, Peer, Tls
 from covid_ct_mask_net.app.sending.receipts import Delivery, Retries
+from covid_ct_mask_net.app.sending.result_files import result_files
 from covid_ct_mask_net.app.sending.store import StoreUser
 
 
@@ -51,6 +54,27 @@ def test_what_is_refused_for_good_is_said_and_the_rest_stored(status: int) -> No
     assert (first.code, first.delivery) == ("NOT_STORED", Delivery.FAILED)
     assert f"0x{status:04X}" in str(first.sentence)
     assert not any(receipt.failed for receipt in others)
+
+
+@pytest.mark.parametrize("becomes", ["gone", "cut off", "another"])
+def test_a_file_that_changes_meanwhile_has_failed_and_the_rest_is_stored(
+    tmp_path: Path, becomes: str
+) -> None:
+    shutil.copytree(made().folder, tmp_path / "set")
+    sending = result_files([tmp_path / "set"])
+    first = sending[0].path
+    if becomes == "gone":
+        first.unlink()
+    elif becomes == "cut off":
+        first.write_bytes(first.read_bytes()[:200])
+    else:
+        shutil.copyfile(sending[1].path, first)
+    with scripted_scp() as scp:
+        receipt, *others = StoreUser(scp.connection).send(sending)
+    assert (receipt.code, receipt.delivery, receipt.passing) == ("FILE_CHANGED", Delivery.FAILED, False)
+    assert "removed or replaced" in str(receipt.sentence)
+    assert len(others) == len(scp.stored) == len(sending) - 1
+    assert not any(other.failed for other in others)
 
 
 def test_a_warning_counts_as_stored() -> None:

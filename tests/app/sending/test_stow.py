@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from email.parser import BytesParser
 from pathlib import Path
 
@@ -7,7 +8,9 @@ import pytest
 from requests.auth import HTTPBasicAuth
 
 from builders.archives import files, scripted_stow, store_answer
+from builders.result_set import made
 from covid_ct_mask_net.app.sending.receipts import Delivery, Retries
+from covid_ct_mask_net.app.sending.result_files import result_files
 from covid_ct_mask_net.app.sending.stow import BearerToken, StowUser, WebArchive, read_credentials
 from covid_ct_mask_net.errors import UsageError
 
@@ -34,6 +37,18 @@ def test_what_was_refused_for_want_of_room_is_posted_again() -> None:
     assert waited == [1]
     assert first.path.read_bytes() in stow.bodies[1]
     assert others[0].path.read_bytes() not in stow.bodies[1]
+
+
+def test_a_file_that_is_gone_has_failed_and_the_rest_is_posted(tmp_path: Path) -> None:
+    shutil.copytree(made().folder, tmp_path / "set")
+    first, *others = result_files([tmp_path / "set"])
+    first.path.unlink()
+    with scripted_stow([(200, store_answer(others))]) as stow:
+        receipt, *stored = StowUser(WebArchive(stow.url)).send([first, *others])
+        assert StowUser(WebArchive(stow.url)).send([first]) == [receipt]
+    assert receipt.code == "FILE_CHANGED"
+    assert not any(other.failed for other in stored)
+    assert len(stow.bodies) == 1
 
 
 def test_success_is_believed_only_for_files_that_are_named() -> None:
