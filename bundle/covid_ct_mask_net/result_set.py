@@ -48,6 +48,8 @@ def write_result_set(output: Path, name: str, files: Mapping[str, bytes]) -> Pat
         partial.mkdir(mode=0o700)
         for file_name, content in sorted(files.items()):
             _write_durably(partial / file_name, content)
+        # The names of the files too: after a power cut a set must not be there with less in it.
+        _flush_folder(partial)
         if final.exists():
             final.rename(replaced)
         partial.rename(final)

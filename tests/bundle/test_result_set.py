@@ -42,6 +42,28 @@ def test_a_set_is_written_whole_and_private(tmp_path: Path) -> None:
     assert [path.name for path in folder.parent.iterdir()] == ["0123456789ab"]
 
 
+def test_files_and_their_names_are_flushed_ahead_of_the_rename_and_the_set_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a power cut leaves is a whole set or none."""
+    events = []
+    flush, rename = os.fsync, Path.rename
+
+    def flushed(descriptor: int) -> None:
+        events.append(f"flush {Path(f'/proc/self/fd/{descriptor}').readlink().name}")
+        flush(descriptor)
+
+    def renamed(path: Path, target: Path) -> Path:
+        events.append(f"rename {path.name}")
+        return rename(path, target)
+
+    monkeypatch.setattr(os, "fsync", flushed)
+    monkeypatch.setattr(Path, "rename", renamed)
+    write_result_set(tmp_path / "out", "study", NEW)
+    files = [f"flush {name}" for name in NEW]
+    assert events == [*files, "flush .partial-study", "rename .partial-study", "flush out"]
+
+
 def test_a_second_run_replaces_the_set_as_a_whole(tmp_path: Path) -> None:
     write_result_set(tmp_path, "study", OLD)
     write_result_set(tmp_path, "study", NEW)
@@ -51,7 +73,8 @@ def test_a_second_run_replaces_the_set_as_a_whole(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("before", [{}, OLD], ids=["first run", "second run"])
 @pytest.mark.parametrize(
-    ("function", "call"), [("fsync", 1), ("fsync", 2), ("open", 1), ("open", 2), ("rename", 1), ("rename", 2)]
+    ("function", "call"),
+    [("fsync", 1), ("fsync", 2), ("fsync", 3), ("open", 1), ("open", 2), ("rename", 1), ("rename", 2)],
 )
 def test_a_full_disk_leaves_the_old_set_or_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: dict[str, bytes], function: str, call: int
@@ -109,12 +132,3 @@ def test_a_json_file_is_replaced_by_a_complete_one(tmp_path: Path, monkeypatch: 
                 write_json_atomically(path, "half")
         assert path.read_text(encoding="utf-8") == '{"name": "Ω"}\n'
         assert [entry.name for entry in tmp_path.iterdir()] == ["worklist.json"]
-
-
-def test_content_is_on_disk_before_it_is_renamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    events: list[str] = []
-    fsync, rename = os.fsync, Path.rename
-    monkeypatch.setattr(result_set.os, "fsync", lambda fd: (events.append("flush"), fsync(fd))[1])
-    monkeypatch.setattr(Path, "rename", lambda s, t: (events.append("rename"), rename(s, t))[1])
-    write_result_set(tmp_path, "study", NEW)
-    assert events == ["flush", "flush", "rename", "flush"]
