@@ -70,6 +70,20 @@ def test_box_head_and_s_learn_then_s_alone_and_runs_go_on(tmp_path: Path) -> Non
     assert not _changed(last.classifier, again), "equal runs give equal weights"
 
 
+def test_one_cycle_does_not_go_on_with_more_epochs(tmp_path: Path) -> None:
+    images = make_covidx(tmp_path / "data", per_class=2) / "images"
+    save_checkpoint(tmp_path / "detector.pt", CARD, small_model(seed=5).detector, None)
+    settings: dict[str, Any] = {"weights": str(tmp_path / "detector.pt")}
+    run = _train(BOXES, images, tmp_path / "run", epochs=1, **settings)
+    said = (run / "run.json").read_bytes()
+    with pytest.raises(RuntimeError) as caught:
+        _train(BOXES, images, run, epochs=2, resume=True, **settings)
+    found = expected_failure(caught.value)
+    assert found is not None
+    assert "was started with other values of epochs;" in found.sentence
+    assert (run / "run.json").read_bytes() == said
+
+
 def test_s_of_the_shipped_size_is_made(tmp_path: Path) -> None:
     weights = str(bundle_root() / "models" / "model.pt")
     training = workflow([*BOXES], tmp_path, tmp_path, {}, weights=weights)
