@@ -14,12 +14,12 @@ from covid_ct_mask_net.errors import UsageError
 from covid_ct_mask_net.training.modes import batch_norms
 
 
-def start_processes(device: torch.device) -> None:
+def start_processes(device: torch.device | str) -> None:
     """Join the process group that torchrun has prepared: NCCL on GPUs, gloo on the CPU.
 
     Parameters
     ----------
-    device : torch.device
+    device : torch.device or str
         Of this process.
 
     Raises
@@ -33,6 +33,8 @@ def start_processes(device: torch.device) -> None:
             "The configuration for several processes is started by torchrun --nproc_per_node=N -m "
             "monai.bundle run ...; leave the overlay out for one process.",
         )
+    # MONAI hands --device cuda:1 on as a text.
+    device = torch.device(device)
     if not torch.distributed.is_initialized():
         if device.type == "cuda":
             torch.cuda.set_device(device)
@@ -47,14 +49,18 @@ def start_processes(device: torch.device) -> None:
 
 
 def distributed(
-    network: nn.Module, device: torch.device, *, unused_parameters: bool, learned_statistics: bool = False
+    network: nn.Module,
+    device: torch.device | str,
+    *,
+    unused_parameters: bool,
+    learned_statistics: bool = False,
 ) -> DistributedDataParallel:
     """Return a network whose gradients are averaged over the processes.
 
     Parameters
     ----------
     network : torch.nn.Module
-    device : torch.device
+    device : torch.device or str
         Of this process.
     unused_parameters : bool
         Whether some parameters get no gradient: the RPN's head in mode ``full`` of the classifier.
@@ -63,6 +69,7 @@ def distributed(
         that on GPUs alone; on the CPU each process normalises its own slices, and rank 0's running statistics
         count.
     """
+    device = torch.device(device)
     if learned_statistics and device.type == "cuda":
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
     return DistributedDataParallel(

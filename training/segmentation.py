@@ -152,7 +152,7 @@ def list_batch(items: list[Any]) -> list[Any]:
 
 
 def mixed_precision(
-    network: GeneralizedRCNN, device: torch.device, enabled: bool, dtype: torch.dtype = torch.bfloat16
+    network: GeneralizedRCNN, device: torch.device | str, enabled: bool, dtype: torch.dtype = torch.bfloat16
 ) -> None:
     """Run the convolutions of a detection network in half precision; boxes and losses stay float32.
 
@@ -162,7 +162,7 @@ def mixed_precision(
     Parameters
     ----------
     network : LesionDetector or CovidCTMaskNet
-    device : torch.device
+    device : torch.device or str
     enabled : bool
         Without it nothing is changed.
     dtype : torch.dtype
@@ -170,10 +170,10 @@ def mixed_precision(
     """
     if not enabled:
         return
-    heads = network.roi_heads
+    heads, kind = network.roi_heads, torch.device(device).type
     for part in (network.backbone, network.rpn.head, heads.box_head, getattr(heads, "mask_head", None)):
         if isinstance(part, nn.Module):
-            part.forward = _autocast(part.forward, device.type, dtype)
+            part.forward = _autocast(part.forward, kind, dtype)
 
 
 def _autocast(forward: Any, device_type: str, dtype: torch.dtype) -> Any:

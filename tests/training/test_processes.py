@@ -150,9 +150,18 @@ def test_statistics_of_one_process_stay_its_own(tmp_path: Path) -> None:
     torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
     try:
         network = torch.nn.Sequential(torch.nn.Conv2d(1, 1, 1), torch.nn.BatchNorm2d(1))
-        wrapped = distributed(network, torch.device("cpu"), unused_parameters=False, learned_statistics=True)
+        # A device of the command line comes as a text.
+        wrapped = distributed(network, "cpu", unused_parameters=False, learned_statistics=True)
         assert wrapped.forward_sync_buffers
         assert wrapped.module is network
         assert not several_processes()
     finally:
         torch.distributed.destroy_process_group()
+
+
+def test_a_named_device_starts_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[str] = []
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setattr(torch.distributed, "init_process_group", begun.append)
+    start_processes("cpu")
+    assert begun == ["gloo"]

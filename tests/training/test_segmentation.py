@@ -137,10 +137,11 @@ def test_batches_are_lists_on_the_device() -> None:
     assert len(DetectionInferer()(random_slices((64, 64)), network, targets)) == 1
 
 
-def test_half_precision_stays_in_the_convolutions() -> None:
+@pytest.mark.parametrize("device", [torch.device("cpu"), "cpu"])
+def test_half_precision_stays_in_the_convolutions(device: torch.device | str) -> None:
     network = _training()
     exact = _losses(network, (1, 2))
-    mixed_precision(network.detector, torch.device("cpu"), enabled=True)
+    mixed_precision(network.detector, device, enabled=True)
     features = network.detector.backbone(torch.rand(1, 3, 64, 64))
     assert {value.dtype for value in features.values()} == {torch.float32}
     half = _losses(network, (1, 2))

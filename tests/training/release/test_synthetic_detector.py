@@ -159,7 +159,14 @@ def test_resnet50_learns_from_the_same_supply(chest_folder: Path, tmp_path: Path
     configs = [*CONFIGS, "train_segmentation_synthetic_resnet50.yaml"]
     small = {name: value for name, value in TINY.items() if name not in ("backbone", "truncation")}
     training = workflow(
-        configs, tmp_path, tmp_path / "run", small, chests=str(chest_folder), epochs=1, batches=2
+        configs,
+        tmp_path,
+        tmp_path / "run",
+        small,
+        chests=str(chest_folder),
+        epochs=1,
+        batches=2,
+        device="cpu",
     )
     run = finish(training, tmp_path / "run")
     detector = load_segmentation(run / "model.pt")
