@@ -15,10 +15,13 @@ import torch
 from monai.engines import Trainer
 from monai.utils import set_determinism
 
+from covid_ct_mask_net import switches
 from covid_ct_mask_net.errors import CovidCTMaskNetError, UsageError
 from covid_ct_mask_net.training.training_state import TrainingState
 
 _LOGGER = logging.getLogger(__name__)
+# Configurations find it beside the other steps of a run.
+switch = switches.switch
 
 
 def run_training(
@@ -83,23 +86,6 @@ def expected_failure(error: BaseException | None) -> CovidCTMaskNetError | None:
             return error
         error = error.__cause__ or error.__context__
     return None
-
-
-def switch(value: object) -> bool:
-    """Return a switch of a configuration as a truth value.
-
-    MONAI hands ``--amp false`` on as the text "false", which Python takes for true.
-
-    Raises
-    ------
-    UsageError
-        If it is neither true nor false.
-    """
-    known = {"true": True, "false": False, "1": True, "0": False}
-    text = str(value).lower()
-    if text not in known:
-        raise UsageError("SWITCH", f"A switch is set to {value!r}, but must be true or false.")
-    return known[text]
 
 
 def fixed_setting(name: str, value: object, fixed: object, instead: str) -> None:

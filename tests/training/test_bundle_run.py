@@ -20,7 +20,6 @@ from covid_ct_mask_net.training.bundle_run import (
     prepare_process,
     run_training,
     sentence_hook,
-    switch,
     tensorboard_installed,
     training_device,
 )
@@ -111,15 +110,6 @@ def test_small_helpers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert network_of(torch.nn.DataParallel(network)) is network
     monkeypatch.setattr(bundle_run.importlib.util, "find_spec", lambda _: None)
     assert not tensorboard_installed()
-
-
-@pytest.mark.parametrize("text", ["false", "False", False, 0])
-def test_switches_of_the_command_line_are_no_texts(text: object) -> None:
-    assert switch(text) is False
-    assert switch("true") is True
-    assert switch(True) is True
-    with pytest.raises(UsageError, match="'maybe', but must be true or false"):
-        switch("maybe")
 
 
 def test_settings_that_an_overlay_does_not_use_are_refused() -> None:
