@@ -2,6 +2,9 @@
 
 Roberts et al. (2021) and CLAIM ask for the uncertainty of every estimate. Slices of COVIDx-CT's test list
 come 72 to a patient: intervals over slices would be several times too narrow.
+
+Where nobody, or everybody, is wrong, all resamples agree, and their interval would have no width with however
+few patients. The exact interval (Clopper and Pearson 1934) of the patients that contribute stands there.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.stats import binomtest
 
 from covid_ct_mask_net.errors import UsageError
 from covid_ct_mask_net.training.metrics.classification import confusion_matrix, figures_of_many
@@ -22,7 +26,7 @@ LEVEL = 0.95
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate with its percentile interval.
+    """An estimate with its 95 % interval: percentiles, or exact at 0 and 1.
 
     Attributes
     ----------
@@ -88,16 +92,22 @@ def classification_intervals(
     weights = _weights(len(names), replicates, seed)
     resampled = np.tensordot(weights, by_patient, axes=1)
     estimate, spread = figures_of_many(whole[None]), figures_of_many(resampled)
+    # Patients with slices of a class, with slices taken for it, or with either.
+    is_true, is_guess = by_patient.sum(axis=2) > 0, by_patient.sum(axis=1) > 0
+    contributing = {"sensitivity": is_true, "ppv": is_guess, "f1": is_true | is_guess}
 
     def of_classes(name: str) -> tuple[Interval, ...]:
-        return tuple(_interval(estimate[name][0, c], spread[name][:, c]) for c in range(classes))
+        counts = contributing[name].sum(axis=0)
+        return tuple(
+            _interval(estimate[name][0, c], spread[name][:, c], int(counts[c])) for c in range(classes)
+        )
 
     return ClassificationIntervals(
         sensitivity=of_classes("sensitivity"),
         ppv=of_classes("ppv"),
         f1=of_classes("f1"),
-        accuracy=_interval(estimate["accuracy"][0], spread["accuracy"]),
-        weighted_f1=_interval(estimate["weighted_f1"][0], spread["weighted_f1"]),
+        accuracy=_interval(estimate["accuracy"][0], spread["accuracy"], len(names)),
+        weighted_f1=_interval(estimate["weighted_f1"][0], spread["weighted_f1"], len(names)),
         patients=len(names),
     )
 
@@ -108,6 +118,7 @@ def clustered_interval(
     *,
     seed: int = 0,
     replicates: int = REPLICATES,
+    proportion: bool = False,
 ) -> Interval:
     """Return the interval of any statistic by patient-clustered bootstrap.
 
@@ -117,9 +128,11 @@ def clustered_interval(
         Given the indices of the items of one resample (repeats included), returns a number.
     patients : sequence of str
         Whose each item is.
+    proportion : bool
+        Whether it is a share of the items, which has an exact interval where it is 0 or 1.
     """
     (interval,) = clustered_intervals(
-        lambda items: [statistic(items)], patients, seed=seed, replicates=replicates
+        lambda items: [statistic(items)], patients, seed=seed, replicates=replicates, proportion=proportion
     )
     return interval
 
@@ -130,6 +143,7 @@ def clustered_intervals(
     *,
     seed: int = 0,
     replicates: int = REPLICATES,
+    proportion: bool = False,
 ) -> list[Interval]:
     """Return the intervals of several statistics that are computed together (see `clustered_interval`)."""
     names, owner = _clusters(patients, len(patients))
@@ -140,8 +154,9 @@ def clustered_intervals(
         drawn = generator.integers(len(names), size=len(names))
         values.append(statistics(np.concatenate([items[index] for index in drawn])))
     estimates = statistics(np.arange(len(patients)))
+    contributing = len(names) if proportion else 0
     return [
-        _interval(estimate, np.asarray(column, dtype=np.float64))
+        _interval(estimate, np.asarray(column, dtype=np.float64), contributing)
         for estimate, column in zip(estimates, zip(*values, strict=True), strict=True)
     ]
 
@@ -164,11 +179,15 @@ def _weights(patients: int, replicates: int, seed: int) -> Floats:
     )
 
 
-def _interval(estimate: float, values: Floats) -> Interval:
+def _interval(estimate: float, values: Floats, contributing: int) -> Interval:
+    """Return the percentile interval, or the exact one of so many patients; 0 for what is no proportion."""
     # A class may be missing from a resample; its figure is then undefined there.
     defined = values[~np.isnan(values)]
     if not defined.size:
         return Interval(float(estimate), float("nan"), float("nan"))
+    if contributing and estimate in (0.0, 1.0) and (defined == estimate).all():
+        exact = binomtest(round(estimate) * contributing, contributing).proportion_ci(LEVEL, method="exact")
+        return Interval(float(estimate), float(exact.low), float(exact.high))
     tail = 100 * (1 - LEVEL) / 2
     low, high = np.percentile(defined, [tail, 100 - tail])
     return Interval(float(estimate), float(low), float(high))

@@ -229,7 +229,9 @@ def _changed(runs: Sequence[Run], prefix: str, name: str, title: str, notes: tup
 
 
 def _share(chosen: NDArray[np.bool_], patients: Sequence[str]) -> Interval:
-    return clustered_interval(lambda items: float(chosen[items].mean()), patients, replicates=_REPLICATES)
+    return clustered_interval(
+        lambda items: float(chosen[items].mean()), patients, replicates=_REPLICATES, proportion=True
+    )
 
 
 def _tested(runs: Sequence[Run]) -> list[Run]:

@@ -4,7 +4,11 @@ import numpy as np
 import pytest
 
 from covid_ct_mask_net.errors import UsageError
-from covid_ct_mask_net.training.metrics.bootstrap import classification_intervals, clustered_interval
+from covid_ct_mask_net.training.metrics.bootstrap import (
+    Interval,
+    classification_intervals,
+    clustered_interval,
+)
 
 
 def _clustered(patients: int, each: int) -> tuple[np.ndarray, np.ndarray, list[str]]:
@@ -47,6 +51,33 @@ def test_any_statistic_agrees_with_the_fast_way() -> None:
     assert slow.estimate == fast.estimate
     assert slow.low == pytest.approx(fast.low, abs=0.03)
     assert slow.high == pytest.approx(fast.high, abs=0.03)
+
+
+def test_perfect_figures_have_the_exact_interval_of_their_patients() -> None:
+    # Four patients of each class, five slices each; one slice of the last patient is wrong.
+    true, patients = np.repeat([0, 0, 0, 0, 1, 1, 1, 1], 5), [str(p) for p in np.repeat(np.arange(8), 5)]
+    perfect = classification_intervals(true, true, patients, 2)
+    # 0.025 ** (1 / n): the rule of Clopper and Pearson where all of n are right.
+    assert perfect.accuracy == perfect.weighted_f1 == Interval(1.0, pytest.approx(0.025 ** (1 / 8)), 1.0)
+    assert perfect.sensitivity[0] == perfect.ppv[1] == Interval(1.0, pytest.approx(0.025 ** (1 / 4)), 1.0)
+    assert classification_intervals(true, 1 - true, patients, 2).accuracy == Interval(
+        0.0, 0.0, pytest.approx(1 - 0.025 ** (1 / 8))
+    )
+    predicted = true.copy()
+    predicted[-1] = 0
+    mixed = classification_intervals(true, predicted, patients, 2)
+    # Class 0 was found in five patients; all of its own four were right.
+    assert mixed.sensitivity[0].low == pytest.approx(0.025 ** (1 / 4))
+    assert mixed.ppv[1].low == pytest.approx(0.025 ** (1 / 4))
+    assert mixed.f1[0].high <= 1
+    assert mixed.accuracy.low < mixed.accuracy.estimate == 39 / 40
+
+
+def test_other_statistics_at_one_are_no_proportions() -> None:
+    patients = [str(p) for p in range(6)]
+    assert clustered_interval(lambda _: 1.0, patients, replicates=20) == Interval(1.0, 1.0, 1.0)
+    exact = clustered_interval(lambda _: 1.0, patients, replicates=20, proportion=True)
+    assert exact.low == pytest.approx(0.025 ** (1 / 6))
 
 
 def test_one_patient_an_item_is_needed() -> None:
