@@ -110,7 +110,7 @@ def cached_rows(
     classifier: CovidCTMaskNet,
     slices: SeededDataset,
     folder: str | Path,
-    device: torch.device,
+    device: torch.device | str,
     *,
     batch_size: int = 8,
     variants: int = 1,
@@ -126,7 +126,7 @@ def cached_rows(
         Images with classes; its random transforms are drawn anew for each variant.
     folder : path
         Where rows are kept. An interrupted computation goes on where it stopped.
-    device : torch.device
+    device : torch.device or str
         Where rows are computed.
     batch_size : int
         Slices handed to the network at a time; slices may differ in size.
@@ -151,7 +151,7 @@ def cached_rows(
     shape = (variants, len(slices), classifier.settings.regions, ROW_WIDTH)
     if not len(slices):
         return RowDataset([], np.zeros(shape, dtype=np.float32), together=together)
-    key = _key(classifier, slices, variants, settings)
+    key = _key(classifier, slices, device, variants, settings)
     path = Path(folder) / f"rows-{key[:32]}.npy"
     if path.is_file():
         _LOGGER.info("Rows of %d slices are taken from %s.", len(slices), path.name)
@@ -237,14 +237,21 @@ def _opened(partial: Path, shape: tuple[int, ...]) -> np.memmap:
     return rows
 
 
-def _key(classifier: CovidCTMaskNet, slices: SeededDataset, variants: int, settings: Any) -> str:
+def _key(
+    classifier: CovidCTMaskNet,
+    slices: SeededDataset,
+    device: torch.device | str,
+    variants: int,
+    settings: Any,
+) -> str:
     digest = hashlib.sha256()
     drawn = any(isinstance(step, Randomizable) for step in slices.transform.transforms)
     plain = {
         "trunk": classifier.detector_settings.to_dict(),
         "classifier": classifier.settings.to_dict() | {"features": None, "classes": None},
         "variants": variants, "seed": slices.seed if drawn else None, "settings": settings,
-        "device": next(classifier.parameters()).device.type,
+        # The network may not be there yet.
+        "device": torch.device(device).type,
     }  # fmt: skip
     digest.update(json.dumps(plain, sort_keys=True).encode())
     for name, tensor in sorted(classifier.state_dict().items()):

@@ -111,6 +111,16 @@ def test_variants_take_turns(classifier: CovidCTMaskNet, slices: SeededDataset, 
     assert torch.equal(rows[0][ROWS], first)
 
 
+def test_rows_of_another_device_are_others(
+    classifier: CovidCTMaskNet, slices: SeededDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Without a GPU the network stays where it is; the name of the file is what counts.
+    monkeypatch.setattr(CovidCTMaskNet, "to", lambda self, _: self)
+    for device in (CPU, "cpu", "cuda:1", torch.device("cuda")):
+        cached_rows(classifier, slices, tmp_path, device)
+    assert len(_files(tmp_path)) == 2
+
+
 def test_unusable_weights_are_told_by_the_slice(
     classifier: CovidCTMaskNet, slices: SeededDataset, tmp_path: Path
 ) -> None:
