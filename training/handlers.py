@@ -234,8 +234,9 @@ class SaveBest:
 class StopWithoutGain:
     """End the training when validation has not improved for some epochs.
 
-    The count follows from the best epoch, so that a resumed run stops where an uninterrupted one does
-    (ignite's `EarlyStopping` keeps it to itself inside MONAI's handler).
+    An equal figure is no gain, though its epoch is the one that is kept (`not_worse`); nor is one that is no
+    number. The best figure goes into the state of the training, so that a resumed run stops where an
+    uninterrupted one does (ignite's `EarlyStopping` keeps it to itself inside MONAI's handler).
 
     Parameters
     ----------
@@ -248,22 +249,35 @@ class StopWithoutGain:
     def __init__(self, patience: int, evaluator: Evaluator | None = None) -> None:
         self.patience = patience
         self.evaluator = evaluator
+        self._best, self._epoch = -math.inf, 0
 
     def attach(self, engine: Engine) -> None:
         """Act when an epoch, and its validation, is complete."""
         engine.add_event_handler(Events.EPOCH_COMPLETED, self)
 
+    def state_dict(self) -> dict[str, float]:
+        """Return what a resumed run has to know."""
+        return {"best": self._best, "epoch": self._epoch}
+
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        """Go on from there."""
+        self._best, self._epoch = float(state["best"]), int(state["epoch"])
+
     def __call__(self, engine: Engine) -> None:
-        """Stop if the best epoch lies too far back."""
-        if self.patience <= 0 or self.evaluator is None or self.evaluator.state.best_metric_epoch < 1:
+        """Stop if the last gain lies too far back."""
+        if self.evaluator is None or self.evaluator.state.best_metric_epoch < 1:
             return
-        without = engine.state.epoch - self.evaluator.state.best_metric_epoch
-        if without >= self.patience:
+        best = float(self.evaluator.state.best_metric)
+        if best > self._best:
+            self._best, self._epoch = best, engine.state.epoch
+        # Counting begins with the first figure, even if it is no number.
+        self._epoch = self._epoch or engine.state.epoch
+        if 0 < self.patience <= engine.state.epoch - self._epoch:
             _LOGGER.info(
                 "Stopped after epoch %d: no gain since epoch %d (best %.4f).",
                 engine.state.epoch,
-                self.evaluator.state.best_metric_epoch,
-                self.evaluator.state.best_metric,
+                self._epoch,
+                self._best,
             )
             engine.terminate()
 

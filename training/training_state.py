@@ -146,7 +146,9 @@ class TrainingState:
         self.optimizer.load_state_dict(content["optimizer"])
         self.scheduler.load_state_dict(content["scheduler"])
         for name, part in self.parts.items():
-            part.load_state_dict(content["parts"][name])
+            # A state of an earlier version may lack a part, which then begins anew.
+            if name in content["parts"]:
+                part.load_state_dict(content["parts"][name])
         engine.state.epoch, engine.state.iteration = content["epoch"], content["iteration"]
         if self.evaluator is not None and "best" in content:
             self.evaluator.state.best_metric, self.evaluator.state.best_metric_epoch = content["best"]

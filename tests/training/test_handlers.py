@@ -114,13 +114,41 @@ def test_without_validation_every_epoch_is_saved() -> None:
     assert saved == [1, 2]
 
 
-@pytest.mark.parametrize(("patience", "last"), [(2, 4), (3, 6), (0, 6)])
-def test_training_stops_after_epochs_without_gain(patience: int, last: int) -> None:
-    trainer, validator = _trainer([1.0] * 6), Validator([0.1, 0.5, 0.4, 0.4, 0.5, 0.1])
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("figures", "patience", "last"),
+    [
+        ([0.1, 0.5, 0.4, 0.4, 0.5, 0.1], 2, 4),
+        ([0.1, 0.5, 0.4, 0.4, 0.5, 0.1], 3, 5),
+        ([0.1, 0.5, 0.4, 0.4, 0.5, 0.1], 0, 6),
+        ([0.3] * 6, 2, 3),
+        ([NAN] * 6, 2, 3),
+        ([0.5, NAN, 0.4, 0.45, 0.6, 0.1], 3, 4),
+        ([0.5, NAN, 0.4, 0.6, 0.1, 0.1], 3, 6),
+    ],
+)
+def test_training_stops_after_epochs_without_gain(figures: list[float], patience: int, last: int) -> None:
+    trainer, validator = _trainer([1.0] * 6), Validator(figures)
     validator.attach(trainer)
     StopWithoutGain(patience, validator).attach(trainer)
     trainer.run([0], max_epochs=6)
     assert trainer.state.epoch == last
+
+
+def test_a_resumed_run_counts_on() -> None:
+    first = StopWithoutGain(3, Validator([0.5, 0.5, 0.5, 0.5]))
+    trainer = _trainer([1.0] * 4)
+    first.evaluator.attach(trainer)  # type: ignore[union-attr,arg-type]
+    first.attach(trainer)
+    trainer.run([0], max_epochs=2)
+    again = StopWithoutGain(3, first.evaluator)
+    again.load_state_dict(first.state_dict())
+    trainer.add_event_handler(Events.EPOCH_COMPLETED, again)
+    trainer.remove_event_handler(first, Events.EPOCH_COMPLETED)
+    trainer.run([0], max_epochs=9)
+    assert trainer.state.epoch == 4
 
 
 def test_figures_that_are_no_numbers_do_not_hide_later_epochs() -> None:

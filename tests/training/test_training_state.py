@@ -93,3 +93,7 @@ def test_further_parts_go_on(tmp_path: Path) -> None:
     again = state(0.5)
     again.resume(Engine(lambda *_: None))
     assert again.parts["scheduler"].gamma == 0.25  # type: ignore[attr-defined]
+    more = state(0.75)
+    more.parts["another"] = torch.optim.lr_scheduler.ExponentialLR(more.optimizer, 0.125)
+    more.resume(Engine(lambda *_: None))
+    assert more.parts["another"].gamma == 0.125
