@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from covid_ct_mask_net.errors import UsageError
 from covid_ct_mask_net.training.baselines import WholeSliceClassifier, save_baseline
 from covid_ct_mask_net.training.datasets.ictcf import BINARY_CLASS_NAMES
 from covid_ct_mask_net.training.datasets.records import IMAGE, SLICE_CLASS, Record
@@ -48,6 +49,21 @@ def baseline_run(
         training_patients=training_patients(training),
         **training_origin(training, validation, seed),
     )
+
+
+def check_precision(device: torch.device | str, half: bool) -> None:
+    """Refuse half precision where MONAI's trainer, which casts on CUDA alone, would leave it out unsaid.
+
+    Raises
+    ------
+    UsageError
+        If it is asked for on another device.
+    """
+    kind = torch.device(device).type
+    if half and kind != "cuda":
+        raise UsageError(
+            "PRECISION", f"Baselines have half precision on a CUDA GPU alone, not on {kind}; leave out --amp."
+        )
 
 
 def baseline_saver(folder: str | Path, baseline: WholeSliceClassifier) -> Callable[[], None]:

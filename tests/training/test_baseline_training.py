@@ -11,8 +11,12 @@ from torchvision.models import squeezenet1_1
 
 from builders.evaluations import evaluate
 from builders.lesion_data import make_covidx
-from builders.training import train_classifier
-from covid_ct_mask_net.training.baseline_training import baseline_run, prepare_whole_slices
+from builders.training import classifier_workflow, finish, train_classifier
+from covid_ct_mask_net.training.baseline_training import (
+    baseline_run,
+    check_precision,
+    prepare_whole_slices,
+)
 from covid_ct_mask_net.training.baselines import WholeSliceClassifier, load_slice_classifier
 from covid_ct_mask_net.training.bundle_run import expected_failure
 from covid_ct_mask_net.training.runs import read_run
@@ -62,6 +66,22 @@ def test_a_baseline_does_not_go_on_with_other_start_weights(data: Path, tmp_path
     found = expected_failure(failure.value)
     assert found is not None
     assert "other values of weights_sha256;" in found.sentence
+
+
+def test_half_precision_is_bfloat16_and_refused_where_it_would_have_no_effect(
+    data: Path, tmp_path: Path
+) -> None:
+    check_precision("cuda:1", True)
+    check_precision(torch.device("cpu"), False)
+    run = classifier_workflow(data / "images", tmp_path / "run", OVERLAY, amp="true", device="cpu", **TINY)
+    with pytest.raises(RuntimeError) as failure:
+        finish(run, tmp_path / "run")
+    found = expected_failure(failure.value)
+    assert found is not None
+    assert found.sentence.startswith("Baselines have half precision on a CUDA GPU alone, not on cpu")
+    run = classifier_workflow(data / "images", tmp_path / "run", OVERLAY, device="cpu", **TINY)
+    trainer = run.parser.get_parsed_content("train#trainer")
+    assert (trainer.amp, trainer.amp_kwargs) == (False, {"dtype": torch.bfloat16})
 
 
 def test_two_classes_make_a_binary_run() -> None:
