@@ -1,4 +1,4 @@
-"""Evidence of the slices along the table axis, as an SVG drawing."""
+"""Evidence of the slices along z, from the feet to the head, as an SVG drawing."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def evidence_plot(slices: Sequence[SliceReport]) -> str:
         left += 34 + 7.3 * len(label)
     return (
         f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" font-family="system-ui,sans-serif" '
-        'font-size="12" fill="currentColor"><title>Class probabilities and lesion areas of the slices along '
-        f"the table axis</title>{''.join(parts)}</svg>"
+        'font-size="12" fill="currentColor"><title>Class probabilities and lesion areas of the slices by '
+        f"position z</title>{''.join(parts)}</svg>"
     )
 
 
@@ -63,7 +63,7 @@ def _axes(first: float, last: float) -> str:
         'stroke-opacity=".4"/>'
         f'<text x="{_LEFT}" y="{_BOTTOM + 16}">{first:.0f} mm (inferior)</text>'
         f'<text x="{_WIDTH - _RIGHT}" y="{_BOTTOM + 16}" text-anchor="end">{last:.0f} mm (superior)</text>'
-        f'<text x="{_WIDTH / 2}" y="{_BOTTOM + 34}" text-anchor="middle">table position</text>'
+        f'<text x="{_WIDTH / 2}" y="{_BOTTOM + 34}" text-anchor="middle">position z</text>'
     )
     return "".join(lines)
 

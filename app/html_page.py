@@ -15,6 +15,7 @@ from covid_ct_mask_net import RESEARCH_NOTICE
 
 # Browsers may show what is in the page and nothing else, whatever a text in it should contain.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+# Two pictures side by side at most: what is written into them must stay readable.
 _STYLE = """
 :root{color-scheme:light dark;--ink:#1b1f24;--soft:#57606a;--line:#d0d7de;--paper:#fff;--band:#f6f8fa;
 --urgent:#b3261e;--raised:#9a6700;--routine:#1a7f37}
@@ -30,7 +31,7 @@ h1{font-size:1.5rem;margin:.5rem 0}h2{font-size:1.15rem;margin:2rem 0 .5rem}
 th,td{border-bottom:1px solid var(--line);padding:.35rem .6rem;text-align:left;vertical-align:top}
 th{background:var(--band);font-weight:600;white-space:nowrap}.n{text-align:right}
 td.n{font-variant-numeric:tabular-nums;white-space:nowrap}td:has(.bar){vertical-align:middle}
-.pictures{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,19rem),1fr));gap:1rem}
+.pictures{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,26rem),1fr));gap:1rem}
 figure{margin:0;max-width:44rem}img,svg{max-width:100%;height:auto;display:block}figcaption{color:var(--soft);font-size:.9rem}
 .bar{display:block;height:.6rem;background:#3b82c4;border-radius:2px;min-width:1px}
 code{overflow-wrap:anywhere}a{color:inherit}td:first-child{min-width:6rem}

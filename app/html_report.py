@@ -9,9 +9,8 @@ from covid_ct_mask_net.app.evidence_plot import CLASS_COLOURS, evidence_plot
 from covid_ct_mask_net.app.findings import Findings
 from covid_ct_mask_net.app.html_page import facts, figure, items, page, table
 from covid_ct_mask_net.app.projections import coronal, sagittal
-from covid_ct_mask_net.app.sentences import answer, lesion_rows, model_notice
+from covid_ct_mask_net.app.sentences import LESION_NOTE, answer, lesion_rows, model_notice, probabilities
 from covid_ct_mask_net.app.views import View
-from covid_ct_mask_net.labels import SliceClass
 from covid_ct_mask_net.results import StudyResult, TriageReport
 
 _MOST_LESIONS = 100
@@ -31,7 +30,7 @@ def html_report(result: StudyResult, findings: Findings | None, views: Sequence[
     """
     sections = [_head(result)]
     if views:
-        captions = [f"Table position {view.position_mm:.1f} mm: {view.key.reason}" for view in views]
+        captions = [f"Position z {view.position_mm:.1f} mm: {view.key.reason}" for view in views]
         pictures = "".join(figure(v.picture, c) for v, c in zip(views, captions, strict=True))
         sections.append(f'<h2>Key images</h2><div class="pictures">{pictures}</div>')
     if result.triage is not None:
@@ -61,10 +60,10 @@ def _head(result: StudyResult) -> str:
 
 def _probabilities(triage: TriageReport) -> str:
     rows = [
-        f'<tr><th scope="row">{escape(c.label)}</th><td class=n>{triage.probabilities[c]:.1%}</td>'
+        f'<tr><th scope="row">{escape(c.label)}</th><td class=n>{share}</td>'
         f'<td style="width:60%"><span class="bar" style="width:{100 * triage.probabilities[c]:.1f}%;'
         f'background:{CLASS_COLOURS[c]}"></span></td></tr>'
-        for c in SliceClass
+        for c, share in probabilities(triage)
     ]
     return f'<div class="scroll"><table><tbody>{"".join(rows)}</tbody></table></div>'
 
@@ -75,7 +74,8 @@ def _lesions(result: StudyResult) -> str:
     headings, *rows = lesion_rows(result.lesions[:_MOST_LESIONS])
     left_out = len(result.lesions) - len(rows)
     more = f"<p>{left_out} further lesions are in result.json.</p>" if left_out else ""
-    return f"<h2>Lesions</h2>{table(headings, rows, numbers=(0, 4, 5, 6))}{more}"
+    note = f"<p class=soft>{escape(LESION_NOTE)}</p>"
+    return f"<h2>Lesions</h2>{table(headings, rows, numbers=(0, 4, 5, 6))}{note}{more}"
 
 
 def _projections(findings: Findings) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from covid_ct_mask_net import RESEARCH_NOTICE
-from covid_ct_mask_net.app.sentences import answer, lesion_rows
+from covid_ct_mask_net.app.sentences import LESION_NOTE, answer, lesion_rows, probabilities
 from covid_ct_mask_net.clock import now
 from covid_ct_mask_net.results import StudyResult
 
@@ -44,7 +44,7 @@ def pdf_report(result: StudyResult, pictures: Sequence[NDArray[np.uint8]]) -> by
     figure.text(0.07, 0.937, RESEARCH_NOTICE, size=8, color="#b3261e")
     y = 0.91
     warnings = [f"Warning: {warning.sentence} ({warning.code})" for warning in result.warnings]
-    for number, sentence in enumerate((*answer(result), *warnings)):
+    for number, sentence in enumerate((*_answer(result), *warnings)):
         for line in textwrap.wrap(sentence, _LINE if number else _LINE - 15):
             figure.text(
                 0.07, y, line, size=9 if number else 11, weight="normal" if number else "bold", va="top"
@@ -61,6 +61,7 @@ def pdf_report(result: StudyResult, pictures: Sequence[NDArray[np.uint8]]) -> by
         )
         table.auto_set_font_size(False)
         table.set_fontsize(8)
+        figure.text(0.07, 0.052, LESION_NOTE, size=6)
         if len(result.lesions) > _MOST_LESIONS:
             left_out = len(result.lesions) - _MOST_LESIONS
             axes.set_title(f"{left_out} further lesions are in the structured report", size=8)
@@ -70,6 +71,15 @@ def pdf_report(result: StudyResult, pictures: Sequence[NDArray[np.uint8]]) -> by
     metadata = {"Creator": None, "Producer": None, "CreationDate": now(), "Title": "Chest CT triage"}
     figure.savefig(buffer, format="pdf", metadata=metadata, dpi=200)
     return buffer.getvalue()
+
+
+def _answer(result: StudyResult) -> list[str]:
+    first, *others = answer(result) or ["No answer."]
+    if result.triage is None:
+        return [first, *others]
+    # A page of texts has no bars to read them off.
+    each = ", ".join(f"{c.label} {share}" for c, share in probabilities(result.triage))
+    return [first, f"Probabilities: {each}.", *others]
 
 
 def _draw_pictures(figure: Figure, pictures: Sequence[NDArray[np.uint8]], top: float) -> float:

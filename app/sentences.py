@@ -5,19 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from covid_ct_mask_net.labels import Side, SliceClass
-from covid_ct_mask_net.results import LesionReport, ModelReport, StudyResult
+from covid_ct_mask_net.results import LesionReport, ModelReport, StudyResult, TriageReport
 
-LESION_HEADINGS = ("Lesion", "Type", "Place", "Slices", "Volume (ml)", "Mean HU", "Certainty")
+LESION_HEADINGS = ("Lesion", "Type", "Place", "Slices", "Volume (ml)", "Mean HU", "Score")
+LESION_NOTE = (
+    "Slices are counted from the feet, the first is 1; they are not Instance Numbers. Score: the detector's "
+    "own, the highest over the slices; not a probability."
+)
 
 
 def answer(result: StudyResult) -> list[str]:
-    """Return what is said about a study, the most important first."""
+    """Return what is said about a study, the most important first; all probabilities are `probabilities`."""
     triage = result.triage
     if triage is None:
         return [f"Not assessed: {reason.sentence} ({reason.code})" for reason in result.reasons]
-    probabilities = ", ".join(f"{c.label} {triage.probabilities[c]:.1%}" for c in SliceClass)
     lines = [
-        f"Class: {triage.predicted_class.label} ({probabilities}).",
+        f"Class: {triage.predicted_class.label}, {_whole(triage.probabilities[triage.predicted_class])}.",
         f"Priority: {triage.priority.value}, because {triage.priority_rule}.",
         f"The study's probabilities are the {triage.pooling_rule}.",
         f"{triage.positive_slices} of {triage.assessed_slices} assessed slices are not of class Control.",
@@ -35,6 +38,11 @@ def answer(result: StudyResult) -> list[str]:
     if result.model is not None:
         lines.append(model_notice(result.model))
     return lines
+
+
+def probabilities(triage: TriageReport) -> list[tuple[SliceClass, str]]:
+    """Return the probability of each class in words, in the order of the classes."""
+    return [(c, f"{100 * triage.probabilities[c]:.1f} %") for c in SliceClass]
 
 
 def model_notice(model: ModelReport) -> str:
@@ -56,8 +64,14 @@ def _row(lesion: LesionReport) -> tuple[str, ...]:
         str(first) if first == last else f"{first} to {last}",
         f"{lesion.volume_ml:.2f}",
         f"{lesion.mean_hu:.0f}",
-        f"{lesion.certainty:.0%}",
+        f"{100 * lesion.certainty:.0f} %",
     )
+
+
+def _whole(share: float) -> str:
+    """Return a probability in whole per cents; no rounding makes it a certainty."""
+    per_cent = round(100 * share)
+    return "over 99 %" if per_cent == 100 else f"{per_cent} %"
 
 
 def _count(lesions: int) -> str:

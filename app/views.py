@@ -16,7 +16,7 @@ from covid_ct_mask_net.results import StudyResult
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """A key slice with its picture, RGB uint8 (height, width, 3), and where it lies along the table (mm)."""
+    """A key slice with its picture, RGB uint8 (height, width, 3), and its position z in the patient (mm)."""
 
     key: KeySlice
     picture: NDArray[np.uint8]
@@ -48,9 +48,8 @@ def views(result: StudyResult, findings: Findings) -> tuple[View, ...]:
 
 def _view(key: KeySlice, findings: Findings, notice: str) -> View:
     position = findings.grid.slice_position(key.slice_index)
-    place = findings.grid.source_slice(key.slice_index) + 1
     captions = (
-        f"Slice {place}, table position {position:.1f} mm: {key.reason}",
+        f"Slice {key.slice_index + 1}, position z {position:.1f} mm: {key.reason}",
         f"Model: {notice}" if notice else "",
     )
     picture = draw_slice(

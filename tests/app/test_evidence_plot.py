@@ -11,6 +11,7 @@ from covid_ct_mask_net.labels import SLICE_CLASS_NAMES
 def test_a_drawing_with_a_curve_a_class_and_a_legend() -> None:
     drawing = evidence_plot(assessed().slices)
     ElementTree.fromstring(drawing)  # noqa: S314 - our own text
+    assert "position z" in drawing
     for name in SLICE_CLASS_NAMES:
         assert f">{name}<" in drawing
     for colour in CLASS_COLOURS.values():

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import dataclasses
+from html import escape
 
 from builders.result_set import made
 from builders.results import declined
 from covid_ct_mask_net import RESEARCH_NOTICE
 from covid_ct_mask_net.app.html_report import html_report
+from covid_ct_mask_net.app.sentences import LESION_NOTE
 from covid_ct_mask_net.errors import NotAssessableError
 from covid_ct_mask_net.results import Reason
 
@@ -18,6 +20,11 @@ def test_a_report_has_pictures_lesions_and_facts_and_no_patient() -> None:
     for lesion in one.result.lesions:
         assert lesion.lesion_class.label in text
     assert RESEARCH_NOTICE in text
+    # Table Position is another attribute (0018,9327), and a score no certainty.
+    assert "position z" in text.lower()
+    assert escape(LESION_NOTE) in text
+    for word in ("table position", "certainty"):
+        assert word not in text.lower()
     image = next(iter(one.images.values()))
     for word in (str(image.PatientName), image.PatientID):
         assert word not in text
