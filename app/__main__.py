@@ -5,20 +5,23 @@ from __future__ import annotations
 import sys
 
 from covid_ct_mask_net.app.process_safety import settled_process
-from covid_ct_mask_net.errors import CovidCTMaskNetError, ExitCode
+from covid_ct_mask_net.exit_codes import exit_code
 from covid_ct_mask_net.heaps import share_heaps
 from covid_ct_mask_net.process_user import settle_user
 
+# Logs of a platform are no place for tracebacks, which may name paths.
+_ADVICE = "Run covid-ct-mask-net triage --debug with the same bundle for the traceback and report it."
 
-def main() -> ExitCode:
+
+def main() -> int:
     """Run the application on what the command line or the ``HOLOSCAN_*`` variables name."""
     settle_user()
     share_heaps()
     with settled_process():
-        return _run()
+        return exit_code(_run, debug=False, advice=_ADVICE)
 
 
-def _run() -> ExitCode:
+def _run() -> int:
     # Imports MONAI, which wants to know the user.
     from covid_ct_mask_net.app.operators.application import TriageApplication
 
@@ -26,9 +29,6 @@ def _run() -> ExitCode:
     try:
         application.run()
         return application.conclude()
-    except CovidCTMaskNetError as error:
-        sys.stderr.write(f"{error.code}: {error.sentence}\n")
-        return error.exit_code
     finally:
         application.close()
 

@@ -12,14 +12,13 @@ import contextlib
 import importlib
 import os
 import sys
-import traceback
 import warnings
 from collections.abc import Sequence
 from types import ModuleType
 from typing import NoReturn
 
 from covid_ct_mask_net import RESEARCH_NOTICE, __version__, lean_imports
-from covid_ct_mask_net.errors import CovidCTMaskNetError, ExitCode
+from covid_ct_mask_net.exit_codes import exit_code
 from covid_ct_mask_net.heaps import share_heaps
 from covid_ct_mask_net.process_user import settle_user
 
@@ -48,23 +47,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     warnings.filterwarnings("ignore", message="Current stack size")
     settle_user()
     arguments = build_parser().parse_args(argv)
-    try:
-        return int(arguments.run(arguments))
-    except CovidCTMaskNetError as error:
-        sys.stderr.write(f"{error.code}: {error.sentence}\n")
-        return int(error.exit_code)
-    except KeyboardInterrupt:
-        sys.stderr.write("Interrupted; results of studies that were finished are complete.\n")
-        return 130
-    # Whatever else happens is a defect. Tracebacks may name paths: commands on studies show them on demand.
-    except Exception as error:
-        if getattr(arguments, "debug", True):
-            traceback.print_exc()
-        sys.stderr.write(
-            f"INTERNAL: The command stopped with {type(error).__name__}; this is a defect of the software. "
-            "Report it with the traceback (triage shows it with --debug).\n"
-        )
-        return int(ExitCode.INTERNAL)
+    return exit_code(
+        lambda: arguments.run(arguments),
+        # Tracebacks may name paths: commands on studies show them on demand.
+        debug=getattr(arguments, "debug", True),
+        advice="Report it with the traceback (triage shows it with --debug).",
+    )
 
 
 def build_parser() -> argparse.ArgumentParser:

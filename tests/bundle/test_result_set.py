@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from covid_ct_mask_net import result_set
 from covid_ct_mask_net.errors import ExitCode, OutputError
 from covid_ct_mask_net.result_set import write_json_atomically, write_result_set
 

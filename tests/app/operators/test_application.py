@@ -56,6 +56,17 @@ def test_a_model_that_is_not_there_is_not_replaced(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("out/*/result.json"))
 
 
+def test_a_bundle_whose_configuration_is_broken_ends_in_one_line(tmp_path: Path) -> None:
+    """As on the command line: the code of a defect, and no traceback in the logs of the platform."""
+    make_ct_series(tmp_path / "in")
+    bundle = small_bundle(tmp_path / "models" / "bundle")
+    (bundle / "configs" / "inference.yaml").write_text("triage: [\n", encoding="utf-8")
+    done = _run(tmp_path, "-i", "in", "-o", "out", "-m", str(bundle.parent))
+    assert done.returncode == 70, done.stderr[-3000:]
+    assert "INTERNAL: The command stopped with" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_an_input_without_a_study_ends_with_exit_code_3(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "notes.txt").write_text("no image", encoding="utf-8")

@@ -1,0 +1,42 @@
+"""How a program ends: one exit code and one line for all that is expected, and one for defects."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Callable
+
+from covid_ct_mask_net.errors import CovidCTMaskNetError, ExitCode
+
+INTERRUPTED = 130
+
+
+def exit_code(work: Callable[[], int], *, debug: bool, advice: str) -> int:
+    """Do the work of a program and return its exit code; nothing that the work raises escapes.
+
+    Parameters
+    ----------
+    work : callable
+        Returns the exit code.
+    debug : bool
+        Whether a defect shows its traceback, which may name paths.
+    advice : str
+        How to report a defect, as a sentence.
+    """
+    try:
+        return int(work())
+    except CovidCTMaskNetError as error:
+        sys.stderr.write(f"{error.code}: {error.sentence}\n")
+        return int(error.exit_code)
+    except KeyboardInterrupt:
+        sys.stderr.write("Interrupted; results of studies that were finished are complete.\n")
+        return INTERRUPTED
+    # Whatever else happens is a defect.
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        sys.stderr.write(
+            f"INTERNAL: The command stopped with {type(error).__name__}; this is a defect of the software. "
+            f"{advice}\n"
+        )
+        return int(ExitCode.INTERNAL)
