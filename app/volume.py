@@ -17,6 +17,7 @@ from monai.data.meta_tensor import MetaTensor
 from monai.utils.enums import MetaKeys, SpaceKeys
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
+from pydicom.uid import JPEG2000, UID
 
 from covid_ct_mask_net.app import geometry, pixels
 from covid_ct_mask_net.app.frames import Frame, StoredValues, frames_of
@@ -24,6 +25,7 @@ from covid_ct_mask_net.app.geometry import GeometryRules, StackGeometry
 from covid_ct_mask_net.app.headers import FileRefusedError, quiet_pydicom, text
 from covid_ct_mask_net.app.intake import Series
 from covid_ct_mask_net.app.limits import Limits
+from covid_ct_mask_net.app.transfer_syntaxes import LOSSY
 from covid_ct_mask_net.errors import NotAssessableError, RefusedInputError
 from covid_ct_mask_net.geometry import moved_affine, voxel_spacing
 from covid_ct_mask_net.reduction import (
@@ -149,10 +151,7 @@ def _load(
     warnings = [*stack.report.warnings, *_check_duplicates(hu, stack, frames, decode)]
     _interpolate(hu, [place for place, index in enumerate(stack.order) if index is None])
     _check_content(hu)
-    if any(text(frame.header, "LossyImageCompression") == ("01",) for frame in frames):
-        warnings.append(
-            Reason("LOSSY_COMPRESSION", "The images were compressed with loss before they came here.")
-        )
+    warnings += _loss(frames, limits)
     image = _meta_tensor(memory, stack.affine, (columns, rows, slices), factor, signs)
     if factor > 1:
         warnings.append(
@@ -166,6 +165,22 @@ def _load(
         geometry=replace(stack.report, warnings=tuple(warnings)),
         warnings=tuple(warnings),
     )
+
+
+def _loss(frames: tuple[Frame, ...], limits: Limits) -> list[Reason]:
+    """Return the warning that images were compressed with loss, by what they say or how they are stored."""
+    syntaxes = {UID(frame.instance.header.file_meta.TransferSyntaxUID) for frame in frames}
+    declared = any(text(frame.header, "LossyImageCompression") == ("01",) for frame in frames)
+    if declared or syntaxes & LOSSY:
+        return [Reason("LOSSY_COMPRESSION", "The images were compressed with loss before they came here.")]
+    # Without the setting, only code streams that are reversible got this far.
+    if limits.lossy and JPEG2000 in syntaxes:
+        sentence = (
+            "The images may have been compressed with loss before they came here: they are stored as JPEG "
+            "2000, which can be either, and do not say which."
+        )
+        return [Reason("LOSSY_COMPRESSION", sentence)]
+    return []
 
 
 def _kept(

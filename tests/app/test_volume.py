@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from monai.transforms import LoadImage
 from pydicom.dataset import Dataset
-from pydicom.uid import JPEGLosslessSV1
+from pydicom.uid import JPEG2000, JPEG2000Lossless, JPEGLosslessSV1, JPEGLSNearLossless
 
 from builders.dicom import MARKER_HU, make_ct_series, make_enhanced_ct, phantom_hu
 from covid_ct_mask_net.app import intake, volume
@@ -169,6 +169,26 @@ def test_the_voxel_limit_is_checked_before_memory_is_taken(tmp_path: Path) -> No
 def test_lossy_history_is_a_warning(tmp_path: Path) -> None:
     make_ct_series(tmp_path, edit=lambda _, dataset: setattr(dataset, "LossyImageCompression", "01"))
     assert [warning.code for warning in load(tmp_path).warnings] == ["LOSSY_COMPRESSION"]
+
+
+@pytest.mark.parametrize(
+    ("syntax", "lossy", "told"),
+    [
+        (JPEGLSNearLossless, True, ["The images were compressed"]),
+        (JPEG2000, True, ["The images may have been compr"]),
+        (JPEG2000, False, []),
+        (JPEG2000Lossless, True, []),
+    ],
+)
+def test_loss_is_told_by_the_transfer_syntax(
+    tmp_path: Path, syntax: str, lossy: bool, told: list[str]
+) -> None:
+    make_ct_series(tmp_path, transfer_syntax=syntax)
+    limits = Limits(lossy=lossy)
+    series = intake.scan([tmp_path], limits).studies[0].series[0]
+    warnings = volume.load(series, limits).warnings
+    assert [warning.code for warning in warnings] == ["LOSSY_COMPRESSION"] * len(told)
+    assert [warning.sentence[: len(words)] for warning, words in zip(warnings, told, strict=True)] == told
 
 
 def test_an_enhanced_ct_is_read_by_its_functional_groups(tmp_path: Path) -> None:
