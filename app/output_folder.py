@@ -16,7 +16,6 @@ from covid_ct_mask_net.result_set import clean_leftovers
 LOCK = ".lock"
 # What a run writes, and what file systems put everywhere.
 _OURS = re.compile(r"[0-9a-f]{12}|run\.json|worklist\.(json|html)|audit\.jsonl|sent\.json|\..*|lost\+found")
-_SHOWN = 3
 
 
 class OutputFolder:
@@ -73,13 +72,13 @@ class OutputFolder:
         self._lock = None
 
     def _check_content(self) -> None:
-        others = sorted(entry.name for entry in self.path.iterdir() if not _OURS.fullmatch(entry.name))
+        others = sum(not _OURS.fullmatch(entry.name) for entry in self.path.iterdir())
         if others:
-            shown = ", ".join(ascii(name)[:40] for name in others[:_SHOWN])
+            # Counted and not named: folders of images are often named after patients.
             raise OutputError(
                 "OUTPUT_NOT_EMPTY",
-                f"The output folder {str(self.path)!r} holds {len(others)} entries that are no results "
-                f"({shown}); name an empty folder or one of an earlier run.",
+                f"The output folder {str(self.path)!r} holds {others} entries that are no results; "
+                "name an empty folder or one of an earlier run.",
             )
 
 

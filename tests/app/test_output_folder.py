@@ -55,6 +55,14 @@ def test_a_folder_with_other_things_is_left_alone(tmp_path: Path, name: str) -> 
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
+def test_other_things_are_counted_and_not_named(tmp_path: Path) -> None:
+    for name in ("ZEBRA^NAME", "zebra-2"):
+        (tmp_path / "out" / name).mkdir(parents=True)
+    with pytest.raises(OutputError, match="holds 2 entries that are no results;") as caught:
+        OutputFolder(tmp_path / "out")
+    assert "zebra" not in caught.value.sentence.lower()
+
+
 @pytest.mark.parametrize("name", ["run.json", "worklist.html", "audit.jsonl", ".DS_Store", "lost+found"])
 def test_a_folder_of_an_earlier_run_is_used_again(tmp_path: Path, name: str) -> None:
     (tmp_path / name).mkdir()
