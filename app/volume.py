@@ -73,6 +73,11 @@ class SourceVolume:
     geometry: GeometryReport
     warnings: tuple[Reason, ...] = ()
 
+    @property
+    def interpolated(self) -> tuple[int, ...]:
+        """Places along the slice axis of which there is no image."""
+        return tuple(place for place, header in enumerate(self.headers) if header is None)
+
     def without_pixels(self) -> SourceVolume:
         """Return the volume without its voxels, for what is done once they were handed on."""
         empty = MetaTensor(torch.empty(1, *self.image.shape[1:3], 0), affine=self.image.affine)

@@ -11,12 +11,19 @@ from monai.data import MetaTensor
 from monai.transforms import Transform
 from numpy.typing import NDArray
 
-from covid_ct_mask_net.declining import SLICE_CROP, SLICE_INDICES, SLICE_SAMPLING, SLICES
+from covid_ct_mask_net.declining import (
+    INTERPOLATED_SLICES,
+    SLICE_CROP,
+    SLICE_INDICES,
+    SLICE_SAMPLING,
+    SLICES,
+)
 from covid_ct_mask_net.errors import NotAssessableError, UsageError
-from covid_ct_mask_net.geometry import voxel_spacing
+from covid_ct_mask_net.geometry import CanonicalGrid, voxel_spacing
 from covid_ct_mask_net.lung_slices import LungSlices
 from covid_ct_mask_net.slice_crop import Crop, SliceCrop, lung_box
 from covid_ct_mask_net.slice_sampling import SliceMode, SlicePlan
+from covid_ct_mask_net.transforms.orientation import SOURCE_AFFINE
 
 
 class ExtractLungSlicesd(Transform):
@@ -26,7 +33,8 @@ class ExtractLungSlicesd(Transform):
     (rows run to posterior, columns to the patient's left), and ``slice_indices``, int64 (N,), where they lie
     along the third axis, inferior to superior. Values stay HU. ``slice_crop`` (`SliceCrop`) says which part
     of the slices they are: all, or one box around the lungs of the volume. ``slice_sampling``
-    (`SliceSampling`) says which lung slices these are and in which order they are read.
+    (`SliceSampling`) says which lung slices these are and in which order they are read. Slices of the source
+    that are named under ``interpolated_slices`` are not among them: no image shows what they show.
 
     Parameters
     ----------
@@ -47,7 +55,7 @@ class ExtractLungSlicesd(Transform):
     Raises
     ------
     NotAssessableError
-        ``NOT_CHEST`` if no slice has enough lung.
+        ``NOT_CHEST`` if no slice has enough lung, ``SLICE_GAP`` if all that have are interpolated.
     """
 
     def __init__(
@@ -80,7 +88,10 @@ class ExtractLungSlicesd(Transform):
             raise NotAssessableError(
                 "NOT_CHEST", f"No slice has {self.least_area_mm2:.0f} mm2 of lung; a chest CT is expected."
             )
-        sampling = self.plan.sample(indices.tolist(), spacing[2])
+        lung_slices = indices.tolist()
+        sampling = self.plan.sample(lung_slices, spacing[2], _interpolated(data, volume, lung_slices))
+        if not sampling.order:
+            raise NotAssessableError("SLICE_GAP", "The slices with lung are missing from the images.")
         order = sorted(sampling.order)
         box = self._box(lungs, spacing)
         image = volume.as_tensor() if isinstance(volume, MetaTensor) else volume
@@ -98,3 +109,14 @@ class ExtractLungSlicesd(Transform):
             return SliceCrop(0, 0, rows, columns, rows, columns)
         margin = (round(self.margin_mm / spacing[1]), round(self.margin_mm / spacing[0]))
         return lung_box(lungs.transpose(2, 1, 0), margin)
+
+
+def _interpolated(data: Mapping[Hashable, Any], volume: MetaTensor, lung_slices: list[int]) -> list[int]:
+    """Return the lung slices that were interpolated in the source, by their canonical indices."""
+    places = set(data.get(INTERPOLATED_SLICES, ()))
+    if not places:
+        return []
+    grid = CanonicalGrid(
+        np.asarray(volume.affine, dtype=np.float64), np.asarray(volume.meta[SOURCE_AFFINE], dtype=np.float64)
+    )
+    return [index for index in lung_slices if grid.source_slice(index) in places]

@@ -25,6 +25,8 @@ SLICES = "slices"
 SLICE_INDICES = "slice_indices"
 SLICE_CROP = "slice_crop"
 SLICE_SAMPLING = "slice_sampling"
+# Places along the slice axis of the source that were interpolated; a volume without the entry has none.
+INTERPOLATED_SLICES = "interpolated_slices"
 
 Declinable = NotAssessableError | RefusedInputError
 

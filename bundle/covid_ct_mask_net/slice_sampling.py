@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import pairwise
@@ -82,7 +82,9 @@ class SlicePlan:
         """The setting that `parse` reads."""
         return f"{self.mode.value}={self.step_mm:g}" if self.step_mm else self.mode.value
 
-    def sample(self, lung_slices: Sequence[int], spacing_mm: float) -> SliceSampling:
+    def sample(
+        self, lung_slices: Sequence[int], spacing_mm: float, interpolated: Collection[int] = ()
+    ) -> SliceSampling:
         """Return what to read of a volume.
 
         Parameters
@@ -91,9 +93,12 @@ class SlicePlan:
             Canonical indices of the slices with lung, rising.
         spacing_mm : float
             Distance between neighbouring slices of the volume.
+        interpolated : collection of int
+            Canonical indices of slices that no image was made of; they are not read.
         """
         chosen, last = [], None
-        for index in lung_slices:
+        missing = set(interpolated)
+        for index in (i for i in lung_slices if i not in missing):
             # A thousandth of a slice is rounding of the spacing.
             if last is None or (index - last + 1e-3) * spacing_mm >= self.step_mm:
                 chosen.append(int(index))
@@ -104,7 +109,12 @@ class SlicePlan:
             stride *= 2
         places, first_pass = coarse_to_fine(len(chosen), stride)
         return SliceSampling(
-            self, tuple(int(i) for i in lung_slices), tuple(chosen[p] for p in places), first_pass, spacing_mm
+            self,
+            tuple(int(i) for i in lung_slices),
+            tuple(chosen[p] for p in places),
+            first_pass,
+            spacing_mm,
+            len(missing.intersection(lung_slices)),
         )
 
 
@@ -124,6 +134,8 @@ class SliceSampling:
         How many of them cover the lungs at the coarse step.
     spacing_mm
         Distance between neighbouring slices.
+    interpolated
+        How many of the slices with lung no image was made of.
     """
 
     plan: SlicePlan
@@ -131,6 +143,7 @@ class SliceSampling:
     order: tuple[int, ...]
     first_pass: int
     spacing_mm: float
+    interpolated: int = 0
 
     @property
     def may_stop(self) -> bool:
@@ -181,14 +194,17 @@ class SliceSampling:
     def _sentence(self, count: int, of: int, gap_mm: float) -> str:
         if count == of:
             return f"All {of} lung slices were read."
-        why = (
-            f"one in each {self.plan.step_mm:g} mm, as asked"
-            if count == len(self.order)
-            else ("then the others could no longer change class, probabilities or priority")
-        )
+        why = []
+        if count < len(self.order):
+            why.append("then the others could no longer change class, probabilities or priority")
+        elif count + self.interpolated < of:
+            why.append(f"one in each {self.plan.step_mm:g} mm, as asked")
+        if self.interpolated:
+            why.append(f"{self.interpolated} missing from the images are interpolated and not read")
         return (
-            f"{count} of {of} lung slices were read, at most {gap_mm:.1f} mm apart: {why}. Lesions that lie "
-            "between them are not seen; lesion volumes and involvement are estimates from the slices read."
+            f"{count} of {of} lung slices were read, at most {gap_mm:.1f} mm apart: {'; '.join(why)}. "
+            "Lesions that lie between them are not seen; lesion volumes and involvement are estimates from "
+            "the slices read."
         )
 
 

@@ -78,6 +78,7 @@ def test_a_missing_slice_is_interpolated_and_has_no_header(tmp_path: Path) -> No
     loaded = load(tmp_path)
     assert loaded.image.shape == (1, 64, 80, 20)
     assert [k for k, header in enumerate(loaded.headers) if header is None] == [7]
+    assert loaded.interpolated == (7,)
     pixels = loaded.image[0].numpy().transpose(2, 1, 0)
     np.testing.assert_allclose(pixels[7], (HU[6] + HU[8]) / 2)
     np.testing.assert_array_equal(np.delete(pixels, 7, axis=0), np.delete(HU, 7, axis=0))

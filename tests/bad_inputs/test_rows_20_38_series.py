@@ -265,3 +265,14 @@ def test_row_37_volumes_follow_both_spacings(triage: CommandLine) -> None:
     ground_glass = next(lesion for lesion in result["lesions"] if lesion["side"] == "right")
     assert ground_glass["volume_ml"] == pytest.approx(4 * 8 * 8 * 5 * 4 * 3 / 1000, rel=1e-3)
     assert result["geometry"]["spacing_mm"] == pytest.approx([3.0, 4.0, 5.0])
+
+
+def test_row_30_interpolated_slices_have_no_say(triage: CommandLine) -> None:
+    make_study(triage.inputs, missing_slices=[20])
+    result = triage.expect(Expected(ASSESSED, warnings=["SLICE_GAP"])).result
+    assert 20 not in [one["source_index"] for one in result["slices"]]
+    assert all(one["sop_instance_uid"] for one in result["slices"])
+    sampling = result["sampling"]
+    assert result["triage"]["assessed_slices"] == len(result["slices"]) == sampling["read_slices"]
+    assert (sampling["skipped_slices"], sampling["largest_gap_mm"]) == (1, 10.0)
+    assert "1 missing from the images are interpolated" in sampling["sentence"]

@@ -109,3 +109,31 @@ def test_each_lung_slice_is_stood_for_once() -> None:
 
 def test_of_two_equally_near_slices_the_lower_one_counts() -> None:
     assert SlicePlan.parse("adaptive").sample((0, 1, 2), 1.0).weights((0, 2)) == {0: 2, 2: 1}
+
+
+def test_interpolated_slices_are_not_read_and_their_neighbours_stand_for_them() -> None:
+    sampling = SlicePlan.parse("all").sample((3, 4, 5, 6, 7), 4.0, interpolated=(4, 9))
+    assert sorted(sampling.order) == [3, 5, 6, 7]
+    assert sampling.step_mm == 5.0
+    assert sampling.weights(sampling.order) == {3: 2, 5: 1, 6: 1, 7: 1}
+    assert sampling.following(sampling.order) == {3: 5, 5: 6, 6: 7}
+    report = sampling.report(sampling.order)
+    assert (report.lung_slices, report.read_slices, report.skipped_slices) == (5, 4, 1)
+    assert (report.largest_gap_mm, report.stopped_early) == (8.0, False)
+    assert report.sentence.startswith(
+        "4 of 5 lung slices were read, at most 8.0 mm apart: 1 missing from the images are interpolated "
+        "and not read. Lesions"
+    )
+
+
+def test_each_reason_to_leave_slices_out_is_said() -> None:
+    every = SlicePlan.parse("every=2").sample(LUNG, 1.0, interpolated=(10,))
+    assert sorted(every.order)[:2] == [11, 13]
+    told = every.report(every.order).sentence
+    assert "one in each 2 mm, as asked; 1 missing" in told
+    adaptive = SlicePlan.parse("adaptive").sample(LUNG, 1.0, interpolated=(50,))
+    assert 50 not in adaptive.order
+    told = adaptive.report(adaptive.order[: adaptive.first_pass]).sentence
+    assert "could no longer change class, probabilities or priority; 1 missing" in told
+    told = adaptive.report(adaptive.order).sentence
+    assert "as asked" not in told

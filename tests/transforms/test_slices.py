@@ -7,7 +7,7 @@ import torch
 from monai.data import MetaTensor
 
 from covid_ct_mask_net.errors import NotAssessableError, UsageError
-from covid_ct_mask_net.transforms import ExtractLungSlicesd
+from covid_ct_mask_net.transforms import CanonicalOrientationd, ExtractLungSlicesd
 
 # Canonical [X, Y, Z] = [4, 3, 5]: the value tells where a voxel lies.
 X, Y, Z = torch.meshgrid(torch.arange(4.0), torch.arange(3.0), torch.arange(5.0), indexing="ij")
@@ -115,3 +115,28 @@ def test_only_slices_that_may_be_read_are_cut_out() -> None:
     assert not whole["slice_sampling"].may_stop
     with pytest.raises(UsageError, match="slices is 'some'"):
         ExtractLungSlicesd(sampling="some")
+
+
+@pytest.mark.parametrize(("up", "read"), [(True, [0, 2, 3]), (False, [0, 1, 3])])
+def test_interpolated_slices_of_the_source_are_not_read(up: bool, read: list[int]) -> None:
+    source = torch.diag(torch.tensor([2.0, 3.0, 5.0 if up else -5.0, 1.0], dtype=torch.float64))
+    data = _data(12, 12, 12, 12, 0)
+    lungs = data["lung_mask"].as_tensor()
+    data = CanonicalOrientationd(["image", "lung_mask"])(
+        {
+            "image": MetaTensor(VOLUME[None].clone(), affine=source),
+            "lung_mask": MetaTensor(lungs if up else lungs.flip(3), affine=source),
+            "interpolated_slices": (1,) if up else (2,),
+        }
+    )
+    out = ExtractLungSlicesd(least_area_mm2=18.0)(data)
+    assert out["slice_indices"].tolist() == read
+    assert len(out["slices"]) == 3
+    assert out["slice_sampling"].lung_slices == (0, 1, 2, 3)
+
+
+def test_lungs_on_interpolated_slices_alone_are_declined() -> None:
+    data = CanonicalOrientationd(["image", "lung_mask"])(_data(0, 12, 0, 0, 0))
+    with pytest.raises(NotAssessableError) as caught:
+        ExtractLungSlicesd(least_area_mm2=18.0)({**data, "interpolated_slices": (1,)})
+    assert caught.value.code == "SLICE_GAP"
