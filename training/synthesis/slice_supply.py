@@ -100,8 +100,7 @@ class SupplySettings:
     dome_share
         Of draws in which domes of the diaphragm rise into the slices.
     mass_share
-        Of draws in which solid masses, which are no lesions here, lie in the lungs. None by default:
-        docs/training.md says what they taught and what they cost.
+        Of draws in which solid masses, which are no lesions here, lie in the lungs.
     turn, stretch
         Largest rotation in radians, and largest logarithm of the ratio of both axes.
     picture_share
@@ -129,7 +128,7 @@ class SupplySettings:
     contrast_share: float = 0.5
     contrast: float = 6.0
     dome_share: float = 0.3
-    mass_share: float = 0.0
+    mass_share: float = 0.4
     turn: float = 0.15
     stretch: float = 0.15
     picture_share: float = 0.5
