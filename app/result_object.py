@@ -16,6 +16,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 from covid_ct_mask_net import RESEARCH_NOTICE, UNTRAINED_NOTICE, __version__
 from covid_ct_mask_net.app import codes
+from covid_ct_mask_net.app.headers import text
 from covid_ct_mask_net.app.normalise import UNICODE, Sources, copy_patient_and_study, has_patient_and_study
 from covid_ct_mask_net.app.time_stamps import declared_offset, stamp
 from covid_ct_mask_net.app.uids import ResultUids, device_uid
@@ -153,7 +154,8 @@ class ResultObjects:
 
 def is_result(header: Dataset) -> bool:
     """Tell whether an object is one of our results, of any version."""
-    return (header.get("Manufacturer"), header.get("ManufacturerModelName")) == (MANUFACTURER, MODEL_NAME)
+    maker, model = (text(header, keyword) for keyword in ("Manufacturer", "ManufacturerModelName"))
+    return (maker, model) == ((MANUFACTURER,), (MODEL_NAME,))
 
 
 def file_bytes(dataset: Dataset) -> bytes:

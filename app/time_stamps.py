@@ -9,6 +9,8 @@ from datetime import UTC, datetime, timedelta, timezone
 from pydicom.dataset import Dataset
 from pydicom.valuerep import DT
 
+from covid_ct_mask_net.app.headers import text
+
 # PS3.3 C.12.1.1.8: "+" or "-", hours and minutes; UTC is never -0000.
 _OFFSET = re.compile(r"(?!-0000)([+-])(0\d|1[0-4])([0-5]\d)")
 _STEMS = ("Content", "Series", "InstanceCreation", "PresentationCreation")
@@ -16,9 +18,9 @@ _STEMS = ("Content", "Series", "InstanceCreation", "PresentationCreation")
 
 def declared_offset(instances: Iterable[Dataset]) -> str | None:
     """Return the Timezone Offset From UTC that all instances declare, or None."""
-    declared = {str(instance.get("TimezoneOffsetFromUTC") or "") for instance in instances}
-    offset = declared.pop()
-    return offset if not declared and _OFFSET.fullmatch(offset) else None
+    declared = {text(instance, "TimezoneOffsetFromUTC") for instance in instances}
+    values = declared.pop() if len(declared) == 1 else ()
+    return values[0] if len(values) == 1 and _OFFSET.fullmatch(values[0]) else None
 
 
 def stamp(dataset: Dataset, moment: datetime, offset: str | None) -> None:
