@@ -17,7 +17,7 @@ def markdown(report: Mapping[str, Any]) -> str:
     model = report["model"]
     parts = [
         "# Report on models/model.pt",
-        f"{RESEARCH_NOTICE} Made by one command (docs/model_card.md says which); figures in square brackets "
+        f"{RESEARCH_NOTICE} Made by one command (docs/training.md says which); figures in square brackets "
         "are 95 % intervals over patients.",
         f"{model['name']}, version {model['version']}, sha256 `{model['sha256'][:16]}…`. Rule: "
         f"{report['rule']['pooling']}, temperature {report['rule']['temperature']:g}.",
