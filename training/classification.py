@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from enum import StrEnum
 from typing import Any
 
 import torch
@@ -15,18 +16,44 @@ from covid_ct_mask_net.labels import SliceClass
 from covid_ct_mask_net.networks.classifier import CovidCTMaskNet
 from covid_ct_mask_net.training.datasets.records import IMAGE, SLICE_CLASS
 from covid_ct_mask_net.training.lung_crop import WHOLE_SHAPE
+from covid_ct_mask_net.training.modes import choice
 from covid_ct_mask_net.training.row_cache import ROWS
 
 
-class ImageLoss(nn.Module):
-    """Eq. 2: binary cross-entropy with logits against the one-hot class, averaged over slices and classes.
+class ImageTerms(StrEnum):
+    """Which terms of the binary cross-entropy Eq. 2 has.
 
-    The paper prints the term of the true class alone; its code has the terms of the other classes, too, and
-    made the published figures.
+    ``original``: those of all classes, as in the paper's code, which made the published figures.
+    ``positive``: that of the true class alone, as the paper prints it; nothing lowers the other logits.
     """
+
+    ORIGINAL = "original"
+    POSITIVE = "positive"
+
+
+class ImageLoss(nn.Module):
+    """Eq. 2: binary cross-entropy with logits against the one-hot class.
+
+    Parameters
+    ----------
+    terms : ImageTerms or str
+        ``original`` is averaged over slices and classes, as in the paper's code; ``positive``, which has one
+        term a slice, over slices.
+
+    Raises
+    ------
+    UsageError
+        If there are no such terms.
+    """
+
+    def __init__(self, terms: ImageTerms | str = ImageTerms.ORIGINAL) -> None:
+        super().__init__()
+        self.terms = choice(ImageTerms, terms, "image_loss")
 
     def forward(self, logits: Tensor, classes: Tensor) -> Tensor:
         """Return the loss of logits (B, classes) and class ids (B,)."""
+        if self.terms is ImageTerms.POSITIVE:
+            return -functional.logsigmoid(logits.gather(1, classes[:, None])).mean()
         one_hot = functional.one_hot(classes, logits.shape[-1]).to(logits.dtype)
         return functional.binary_cross_entropy_with_logits(logits, one_hot)
 

@@ -16,7 +16,7 @@ from covid_ct_mask_net.errors import UsageError
 from covid_ct_mask_net.networks.classifier import CovidCTMaskNet
 from covid_ct_mask_net.networks.detector import LesionDetector
 
-_Mode = TypeVar("_Mode", bound=Enum)
+_Choice = TypeVar("_Choice", bound=Enum)
 _STEM = ("conv1", "bn1", "layer1")
 
 
@@ -49,6 +49,17 @@ class BatchNorm(StrEnum):
     LEARNED = "learned"
 
 
+class BatchNormLayers(StrEnum):
+    """Which batch normalisation layers mode ``s_bn`` trains.
+
+    ``named``: those with "bn" in their names, which is how the original chose them. It misses the shortcuts'
+    (``downsample.1``; four in ResNet50), and made the published figures. ``all``: by what they are.
+    """
+
+    NAMED = "named"
+    ALL = "all"
+
+
 def train_detector(network: LesionDetector, mode: DetectorMode | str) -> list[Parameter]:
     """Choose what is trained of a detector and return it.
 
@@ -62,7 +73,7 @@ def train_detector(network: LesionDetector, mode: DetectorMode | str) -> list[Pa
         teach the heads nothing. ``held_stem``: all but stem and first residual stage, a fifth less work for
         a detector that goes on from weights. ``full``: everything.
     """
-    mode = _mode(DetectorMode, mode)
+    mode = choice(DetectorMode, mode, "The mode", code="MODE")
     body = network.backbone.body
     trunk = (network.backbone, network.rpn)
     frozen: dict[DetectorMode, list[Parameter]] = {
@@ -74,7 +85,11 @@ def train_detector(network: LesionDetector, mode: DetectorMode | str) -> list[Pa
     return _choose(network, frozen=frozen[mode])
 
 
-def train_classifier(network: CovidCTMaskNet, mode: ClassifierMode | str) -> list[Parameter]:
+def train_classifier(
+    network: CovidCTMaskNet,
+    mode: ClassifierMode | str,
+    batch_norm_layers: BatchNormLayers | str = BatchNormLayers.NAMED,
+) -> list[Parameter]:
     """Choose what is trained of a classifier and return it.
 
     Parameters
@@ -83,12 +98,13 @@ def train_classifier(network: CovidCTMaskNet, mode: ClassifierMode | str) -> lis
         Its parameters are marked (``requires_grad``).
     mode : ClassifierMode or str
         ``s``: the head S. ``s_boxes``: S and the box head, which the paper does not have. ``s_bn``: S and
-        weight and bias of every batch normalisation layer. The original chose layers by the letters "bn" in
-        their names and so missed the four of the shortcuts (``downsample.1``). ``full``: everything;
-        proposals are not differentiated, so the RPN's head gets no gradient and stays as it is, as in the
-        original.
+        weight and bias of batch normalisation. ``full``: everything; proposals are not differentiated, so
+        the RPN's head gets no gradient and stays as it is, as in the original.
+    batch_norm_layers : BatchNormLayers or str
+        Which layers ``s_bn`` trains; the other modes do not read it.
     """
-    mode = _mode(ClassifierMode, mode)
+    mode = choice(ClassifierMode, mode, "The mode", code="MODE")
+    layers = choice(BatchNormLayers, batch_norm_layers, "batch_norm_layers")
     if mode is ClassifierMode.FULL:
         return _choose(network)
     chosen = {id(parameter) for parameter in network.s.parameters()}
@@ -96,7 +112,9 @@ def train_classifier(network: CovidCTMaskNet, mode: ClassifierMode | str) -> lis
         heads = network.roi_heads
         chosen |= {id(p) for part in (heads.box_head, heads.box_predictor) for p in part.parameters()}
     if mode is ClassifierMode.S_BN:
-        chosen |= {id(p) for layer in batch_norms(network) for p in layer.parameters(recurse=False)}
+        named = {id(layer) for name, layer in network.named_modules() if "bn" in name}
+        norms = [one for one in batch_norms(network) if layers is BatchNormLayers.ALL or id(one) in named]
+        chosen |= {id(p) for layer in norms for p in layer.parameters(recurse=False)}
     return _choose(network, frozen=[p for p in network.parameters() if id(p) not in chosen])
 
 
@@ -141,16 +159,31 @@ def parameter_counts(network: nn.Module, trained: Iterable[Parameter]) -> dict[s
     }
 
 
+def choice(kind: type[_Choice], value: _Choice | str, setting: str, code: str = "SETTING") -> _Choice:
+    """Return the value of a setting that has a few.
+
+    Parameters
+    ----------
+    kind : type of Enum
+        The allowed values.
+    value : Enum or str
+    setting, code : str
+        Name of the setting, with which the sentence begins, and code of the failure.
+
+    Raises
+    ------
+    UsageError
+        If the value is another; the sentence lists the allowed ones.
+    """
+    try:
+        return kind(value)
+    except ValueError as error:
+        allowed = " or ".join(str(one.value) for one in kind)
+        raise UsageError(code, f"{setting} is {value!r}, but must be {allowed}.") from error
+
+
 def _choose(network: nn.Module, frozen: Iterable[Parameter] = ()) -> list[Parameter]:
     still = {id(parameter) for parameter in frozen}
     for parameter in network.parameters():
         parameter.requires_grad_(id(parameter) not in still)
     return [parameter for parameter in network.parameters() if parameter.requires_grad]
-
-
-def _mode(kind: type[_Mode], value: _Mode | str) -> _Mode:
-    try:
-        return kind(value)
-    except ValueError as error:
-        allowed = " or ".join(str(one.value) for one in kind)
-        raise UsageError("MODE", f"The mode is {value!r}, but must be {allowed}.") from error

@@ -134,8 +134,8 @@ def model_saver(
     name: str,
     trained_on: str,
     notice: str = RESEARCH_NOTICE,
-) -> Callable[[], None]:
-    """Return what writes ``model.pt`` with the networks as they are when it is called.
+) -> Callable[..., None]:
+    """Return what writes ``model.pt``, or a file of the name given, with the networks as they are then.
 
     Parameters
     ----------
@@ -146,10 +146,10 @@ def model_saver(
     name, trained_on, notice : str
         Of the model, for results.
     """
-    path = Path(folder) / MODEL_FILE
     card = ModelCard(name=name, version=__version__, trained_on=trained_on, notice=notice)
 
-    def save() -> None:
+    def save(file: str = MODEL_FILE) -> None:
+        path = Path(folder) / file
         path.parent.mkdir(parents=True, exist_ok=True)
         save_checkpoint(path, card, detector, classifier)
 

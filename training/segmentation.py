@@ -14,6 +14,7 @@ from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 
 from covid_ct_mask_net.networks.detector import LesionDetector
 from covid_ct_mask_net.networks.slice_transform import SCALE
+from covid_ct_mask_net.training.box_losses import BoxLoss, use_box_loss
 from covid_ct_mask_net.training.datasets.records import IMAGE
 from covid_ct_mask_net.training.lung_crop import WHOLE_SHAPE
 from covid_ct_mask_net.training.modes import BatchNorm, batch_norms, freeze_statistics
@@ -38,6 +39,8 @@ class DetectorTraining(nn.Module):
         its slices, as in the original (batch 1); slices of different sizes do not pad each other, and
         processes that share a batch learn what one process learns. True: torchvision's way, losses over all
         regions of a batch; faster on a GPU, and needed where batch statistics are learned.
+    box_loss : BoxLoss or str
+        Whose box losses the detector, which is given them here, learns from.
 
     Notes
     -----
@@ -46,8 +49,15 @@ class DetectorTraining(nn.Module):
     on (seed, epoch, slice) alone. In test mode it is the detector itself.
     """
 
-    def __init__(self, detector: LesionDetector, batch_norm: BatchNorm | str, joint: bool) -> None:
+    def __init__(
+        self,
+        detector: LesionDetector,
+        batch_norm: BatchNorm | str,
+        joint: bool,
+        box_loss: BoxLoss | str = BoxLoss.ORIGINAL,
+    ) -> None:
         super().__init__()
+        use_box_loss(detector, box_loss)
         self.detector = detector
         self.batch_norm = BatchNorm(batch_norm)
         self.joint = joint

@@ -1,8 +1,8 @@
 """Lesion masks into detection targets: each connected component of a lesion class is one instance.
 
-Paper, section 3.2. Three differences from the original's code: classes are by label value and not by the rank
-of the labels present, box sides are pixel edges (a lesion one pixel wide has width 1, not 0), and slices
-without lesions stay, with empty boxes.
+Paper, section 3.2. Two differences from the original's code: classes are by label value and not by the rank
+of the labels present, and slices without lesions stay, with empty boxes. Box sides are pixel edges, as in the
+original: a lesion one pixel wide has width 1.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ def make_classifier_run(
         model=model,
         class_names=("Negative", "COVID-19") if binary else SLICE_CLASS_NAMES,
         settings={"training": {"epochs": 50, "learning_rate": 1e-5, "weight_decay": 1e-3}},
-        parameters={"total": 31_522_845, "trainable": 2_417_539},
+        parameters={"total": 31_522_845, "trainable": 2_409_859},
         training_patients=("0/0", "1/1", "2/2"),
         evaluations={
             "test": Evaluation("iCTCF test" if binary else "COVIDx-CT v1 test"),

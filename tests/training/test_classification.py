@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from builders.lesion_data import chest_slice, make_covidx
 from builders.networks import CARD, random_slices, small_model
 from builders.training import classifier_workflow, train_classifier
 from covid_ct_mask_net.checkpoints import load_model, save_checkpoint
+from covid_ct_mask_net.errors import UsageError
 from covid_ct_mask_net.training.bundle_run import expected_failure
 from covid_ct_mask_net.training.classification import (
     ClassifierTraining,
@@ -36,6 +38,17 @@ def test_eq_2_has_the_terms_of_all_classes() -> None:
     assert ImageLoss()(logits, classes).item() == pytest.approx(expected / 6)
     alone = functional.binary_cross_entropy_with_logits(logits[:1], torch.tensor([[1.0, 0.0, 0.0]]))
     assert ImageLoss()(logits[:1], classes[:1]).item() == pytest.approx(alone.item())
+
+
+def test_eq_2_as_printed_has_the_term_of_the_true_class() -> None:
+    logits = torch.tensor([[2.0, -1.0, 0.5], [0.0, 3.0, -2.0]], requires_grad=True)
+    loss = ImageLoss("positive")(logits, torch.tensor([0, 2]))
+    assert loss.item() == pytest.approx((math.log1p(math.exp(-2)) + math.log1p(math.exp(2))) / 2)
+    loss.backward()
+    assert logits.grad is not None
+    assert (logits.grad != 0).tolist() == [[True, False, False], [False, False, True]]
+    with pytest.raises(UsageError, match=r"^image_loss is 'softmax', but must be original or positive\.$"):
+        ImageLoss("softmax")
 
 
 def test_classes_have_equal_sums_of_weights_but_for_control() -> None:
@@ -130,11 +143,17 @@ def test_mode_s_learns_from_cached_rows_and_leaves_the_trunk(data: Path, start: 
     assert len(info.training_patients) == 5
 
 
-def test_mode_s_bn_changes_batch_normalisation_and_s_alone(data: Path, start: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("layers", [None, "all"])
+def test_mode_s_bn_changes_batch_normalisation_and_s_alone(
+    layers: str | None, data: Path, start: Path, tmp_path: Path
+) -> None:
     before = load_model(start).detector.state_dict()  # type: ignore[union-attr]
-    run = _train(data, tmp_path / "run", **_settings(start, mode="s_bn", epochs=1))
+    further = {"batch_norm_layers": layers} if layers else {}
+    run = _train(data, tmp_path / "run", **_settings(start, mode="s_bn", epochs=1, **further))
+    assert read_run(run).info.settings["training"]["batch_norm_layers"] == (layers or "named")
     changed = _changed(before, run)
-    assert any("downsample.1" in name for name in changed)
+    assert any("downsample.1" in name for name in changed) is (layers == "all")
+    assert any(".bn" in name for name in changed)
     assert all(name.endswith(("weight", "bias")) for name in changed)
     assert all(".bn" in name or "downsample.1" in name for name in changed)
 
@@ -177,6 +196,20 @@ def test_a_run_does_not_go_on_with_other_start_weights(data: Path, start: Path, 
     assert found is not None
     assert "other values of weights_sha256;" in found.sentence
     assert (run / "run.json").read_bytes() == said
+
+
+def test_a_run_learns_from_the_image_loss_that_it_records(data: Path, start: Path, tmp_path: Path) -> None:
+    losses = {}
+    for name, further in (("original", {}), ("positive", {"image_loss": "positive"})):
+        run = _train(data, tmp_path / name, **_settings(start, epochs=1, **further))
+        assert read_run(run).info.settings["training"]["image_loss"] == name
+        losses[name] = read_rows(run / "history.csv")[0]["train/loss"]
+    assert losses["original"] != losses["positive"]
+    with pytest.raises(RuntimeError) as failure:
+        _train(data, run, resume=True, **_settings(start, epochs=2))
+    found = expected_failure(failure.value)
+    assert found is not None
+    assert "other values of image_loss;" in found.sentence
 
 
 def test_two_classes_are_fine_tuned_from_three(data: Path, start: Path, tmp_path: Path) -> None:

@@ -52,7 +52,9 @@ def test_classifier_modes_have_the_papers_sizes() -> None:
         assert counts["trainable"] == sum(p.numel() for p in classifier.parameters() if p.requires_grad)
         counted[mode] = counts
     assert counted["s"] == {"total": 31_522_845, "trainable": 2_364_419}
-    assert counted["s_bn"]["trainable"] == 2_417_539
+    assert counted["s_bn"]["trainable"] == 2_409_859
+    with_shortcuts = train_classifier(classifier, "s_bn", "all")
+    assert parameter_counts(classifier, with_shortcuts)["trainable"] == 2_417_539
     assert counted["full"]["trainable"] == 29_105_253 + 2_364_419
 
 
@@ -69,12 +71,21 @@ def test_boxes_and_s_have_rates_of_their_own() -> None:
     assert len(parameter_groups(classifier, train_classifier(classifier, "s"), 0.5, trunk=0.1)) == 1
 
 
-def test_batch_normalisation_of_shortcuts_is_found() -> None:
+@pytest.mark.parametrize("layers", ["named", "all"])
+def test_batch_normalisation_of_shortcuts_is_trained_where_all_is(layers: str) -> None:
     classifier = CovidCTMaskNet(DetectorSettings(), ClassifierSettings())
-    train_classifier(classifier, "s_bn")
+    train_classifier(classifier, "s_bn", layers)
     shortcuts = [p for name, p in classifier.named_parameters() if "downsample.1" in name]
     assert len(shortcuts) == 8
-    assert all(p.requires_grad for p in shortcuts)
+    assert all(p.requires_grad is (layers == "all") for p in shortcuts)
+    assert classifier.backbone.body.bn1.weight.requires_grad
+
+
+def test_unknown_layers_are_refused_with_the_allowed_ones() -> None:
+    classifier = small_model().classifier
+    assert classifier is not None
+    with pytest.raises(UsageError, match=r"^batch_norm_layers is 'bn', but must be named or all\.$"):
+        train_classifier(classifier, "s_bn", "bn")
 
 
 def test_statistics_are_frozen_layer_by_layer() -> None:

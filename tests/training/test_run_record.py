@@ -96,3 +96,5 @@ def test_saved_models_are_read_by_their_loaders(tmp_path: Path) -> None:
     assert load_segmentation(path).settings == model.detector.settings  # type: ignore[union-attr]
     assert load_classifier(path).settings == model.classifier.settings  # type: ignore[union-attr]
     assert "Research use only" in load_model(path).report.notice
+    save("model-epoch-010.pt")
+    assert load_segmentation(path.with_name("model-epoch-010.pt")).settings == model.detector.settings  # type: ignore[union-attr]

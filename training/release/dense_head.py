@@ -16,6 +16,7 @@ from torch.nn import functional
 from covid_ct_mask_net.networks.backbone import FPN_CHANNELS
 from covid_ct_mask_net.networks.detector import LesionDetector
 from covid_ct_mask_net.networks.settings import STAGE_COUNT, DetectorSettings
+from covid_ct_mask_net.training.box_losses import BoxLoss
 from covid_ct_mask_net.training.modes import BatchNorm
 from covid_ct_mask_net.training.segmentation import DetectorTraining, Shape
 
@@ -75,12 +76,18 @@ class DenseDetectorTraining(DetectorTraining):
     ----------
     detector : LesionDetector
         Where it has several levels of features, the head reads the finest.
-    batch_norm, joint
+    batch_norm, joint, box_loss
         As in `DetectorTraining`.
     """
 
-    def __init__(self, detector: LesionDetector, batch_norm: BatchNorm | str, joint: bool) -> None:
-        super().__init__(detector, batch_norm, joint)
+    def __init__(
+        self,
+        detector: LesionDetector,
+        batch_norm: BatchNorm | str,
+        joint: bool,
+        box_loss: BoxLoss | str = BoxLoss.ORIGINAL,
+    ) -> None:
+        super().__init__(detector, batch_norm, joint, box_loss)
         self.dense = DenseHead(finest_stride(detector.settings))
         self._features: list[Tensor] = []
         detector.backbone.register_forward_hook(self._keep)

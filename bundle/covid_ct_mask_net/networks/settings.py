@@ -191,8 +191,8 @@ def light_classifier_settings(**changes: Any) -> ClassifierSettings:
 
 
 def light_detector_settings(**changes: Any) -> DetectorSettings:
-    """Return the settings of a light detector: ResNet18 cut after its third stage, RoI batch 128."""
-    return dataclasses.replace(DetectorSettings(backbone="resnet18", truncation=1, roi_batch=128), **changes)
+    """Return the settings of a light detector: ResNet18 cut after its third stage."""
+    return dataclasses.replace(DetectorSettings(backbone="resnet18", truncation=1), **changes)
 
 
 def _mask_type(value: MaskType | str) -> MaskType:

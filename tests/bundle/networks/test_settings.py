@@ -27,7 +27,7 @@ def test_defaults_are_the_values_of_tables_2_and_3() -> None:
 
 
 def test_light_models_read_half_the_regions() -> None:
-    assert light_detector_settings().roi_batch == 128
+    assert light_detector_settings().roi_batch == 256
     assert light_detector_settings().levels == 1
     assert (light_classifier_settings().regions, light_classifier_settings().features) == (128, 512)
     assert light_detector_settings(backbone="resnet34").backbone == "resnet34"

@@ -50,6 +50,8 @@ def test_box_head_and_s_learn_then_s_alone_and_runs_go_on(tmp_path: Path) -> Non
     assert SliceModel(first.detector, first.classifier, 0.5).shared is Shared.PROPOSALS
     info = json.loads((boxes / "run.json").read_text())
     assert info["mode"] == "s_boxes"
+    stated = info["settings"]["training"]
+    assert (stated["amp"], stated["row_variants"], stated["image_loss"]) == (False, 1, "cross entropy")
     assert len(read_rows(boxes / "history.csv")) == 2
 
     arguments: dict[str, Any] = {"weights": str(boxes / "model.pt"), "epochs": 2}
@@ -93,7 +95,9 @@ def test_s_of_the_shipped_size_is_made(tmp_path: Path) -> None:
     assert 0 < len(trained) < len(list(network.parameters()))
 
 
-@pytest.mark.parametrize(("name", "value"), [("schedule", "cosine"), ("warm_up_epochs", 1)])
+@pytest.mark.parametrize(
+    ("name", "value"), [("schedule", "cosine"), ("warm_up_epochs", 1), ("image_loss", "positive")]
+)
 def test_settings_without_effect_are_refused(name: str, value: object, tmp_path: Path) -> None:
     weights = str(bundle_root() / "models" / "model.pt")
     changes: dict[str, Any] = {"weights": weights, name: value}
