@@ -1,23 +1,28 @@
 """The average precision that the paper's code computes, under its own name: it is *not* COCO AP.
 
-Per slice, all classes together, averaged over slices (paper, Table 6 and README). Differences from COCO, each
-of which raises the figure: precision and recall are of one slice; a lesion takes the best overlapping
-detection whatever its score, and one detection may serve several lesions; a slice with nothing to find and
-nothing found counts 1. Shown beside COCO AP so that the paper's figures can be compared at all.
+Per slice, all classes together, averaged over slices (paper, Table 6 and README). Differences from COCO:
+precision and recall are of one slice; a lesion takes the best overlapping detection whatever its score; one
+detection may serve several lesions, but is one hit; a slice with nothing to find counts 1 if nothing was
+found, else 0. The figure may be higher or lower than COCO's: empty slices with nothing found raise it, but a
+detection that serves two lesions leaves one of them missed (overlaps [[0.8, 0.7], [0, 0.6]] give 0.5, and 1
+where each lesion has a detection of its own), and a lesion that takes the less sure of two detections leaves
+the surer one false. Shown beside COCO AP so that the paper's figures can be compared at all.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from covid_ct_mask_net.labels import MaskType
+from covid_ct_mask_net.training.metrics.coco import detector_class_names
+from covid_ct_mask_net.training.metrics.protocols import DEFAULT, PROTOCOLS, Thresholds
+
 IOU_THRESHOLDS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
-# The value that the figures of the original's README were made with.
-CONFIDENCE = 0.75
-_MASK_THRESHOLD = 0.5
 
 
 class OriginalImageAP:
@@ -25,34 +30,63 @@ class OriginalImageAP:
 
     Parameters
     ----------
-    confidence : float
-        Detections below this score are left out.
+    thresholds : Thresholds
+        Detections below its confidence are left out; pixels count from its mask threshold on.
+    mask_type : MaskType
+        Names the classes, each of which has a figure of its own, too.
     """
 
-    def __init__(self, confidence: float = CONFIDENCE) -> None:
-        self.confidence = confidence
-        self._values: list[list[float]] = []
+    def __init__(
+        self, thresholds: Thresholds = PROTOCOLS[DEFAULT], mask_type: MaskType = MaskType.BOTH
+    ) -> None:
+        self.thresholds = thresholds
+        self.names = detector_class_names(mask_type)
+        self._values: list[list[list[float]]] = []
 
     def update(self, detection: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> None:
         """Add one slice; arguments as for `coco.CocoEvaluation.update`."""
-        kept = detection["scores"] >= self.confidence
+        kept = detection["scores"] >= self.thresholds.confidence
         order = detection["scores"][kept].argsort(descending=True, stable=True)
         truth = target["masks"].cpu().numpy() > 0
         masks = detection["masks"][kept][order].detach().cpu().numpy().reshape(-1, *truth.shape[-2:])
-        overlaps = mask_overlaps(masks >= _MASK_THRESHOLD, truth)
-        same = detection["labels"][kept][order].cpu().numpy()[:, None] == target["labels"].cpu().numpy()[None]
-        self._values.append([image_average_precision(overlaps, same, one) for one in IOU_THRESHOLDS])
+        overlaps = mask_overlaps(masks >= self.thresholds.mask_threshold, truth)
+        found, lesions = detection["labels"][kept][order].cpu().numpy(), target["labels"].cpu().numpy()
+        same = found[:, None] == lesions[None]
+        parts = [(overlaps, same)]
+        for label in self.names:
+            of_class = np.ix_(found == label, lesions == label)
+            parts.append((overlaps[of_class], same[of_class]))
+        self._values.append(
+            [[image_average_precision(*part, one) for one in IOU_THRESHOLDS] for part in parts]
+        )
 
     def by_slice(self) -> NDArray[np.float64]:
-        """Return the values of each slice at each threshold, (slices, 10)."""
-        return np.array(self._values, dtype=np.float64).reshape(-1, len(IOU_THRESHOLDS))
+        """Return the values of slices, (slices, 1 + classes, 10): all classes together, then each alone."""
+        shape = (-1, 1 + len(self.names), len(IOU_THRESHOLDS))
+        return np.array(self._values, dtype=np.float64).reshape(shape)
 
-    def compute(self) -> dict[str, float]:
-        """Return ``ap`` (mean over thresholds), ``ap50`` and ``ap75``; NaN without slices."""
-        if not self._values:
-            return {"ap": float("nan"), "ap50": float("nan"), "ap75": float("nan")}
-        means = np.mean(self._values, axis=0)
-        return {"ap": float(means.mean()), "ap50": float(means[0]), "ap75": float(means[5])}
+    def compute(self) -> dict[str, Any]:
+        """Return what `figures_of` does for all slices."""
+        return self.figures_of(self.by_slice())
+
+    def figures_of(self, values: NDArray[np.float64]) -> dict[str, Any]:
+        """Return the figures of slices (`by_slice`); NaN without any.
+
+        Returns
+        -------
+        dict
+            ``ap`` (mean over IoU thresholds), ``ap50`` and ``ap75``; ``by_iou``, AP at each IoU threshold,
+            by its text ("0.50"); ``by_class`` and ``by_class50``, the mean and AP at 0.50 by class name,
+            where only detections and lesions of the class are looked at and a slice without either counts 1.
+        """
+        means = values.mean(axis=0) if len(values) else np.full(values.shape[1:], np.nan)
+        together, classes = means[0], dict(zip(self.names.values(), means[1:], strict=True))
+        return {
+            "ap": float(together.mean()), "ap50": float(together[0]), "ap75": float(together[5]),
+            "by_iou": {f"{iou:.2f}": float(one) for iou, one in zip(IOU_THRESHOLDS, together, strict=True)},
+            "by_class": {name: float(one.mean()) for name, one in classes.items()},
+            "by_class50": {name: float(one[0]) for name, one in classes.items()},
+        }  # fmt: skip
 
 
 def image_average_precision(

@@ -135,8 +135,8 @@ def prevalence_table(runs: Sequence[Run], prevalence: Sequence[float] | None) ->
                     (run_label(run), where, name, percent(values[c], 1), percent(ppv[c]), percent(npv[c]))
                 )
     notes: tuple[str, ...] = (
-        "44.6 % of the test slices are Control and 20.5 % COVID-19: a PPV from them holds for no other "
-        "population.",
+        "44.6 % of the slices of COVIDx-CT v1's test list are Control and 20.5 % COVID-19: a PPV from them "
+        "holds for no other population.",
     )
     if prevalence is None:
         notes += ("No prevalence was given (--prevalence).",)

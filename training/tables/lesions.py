@@ -7,7 +7,7 @@ from typing import Any
 
 from covid_ct_mask_net.training.runs import Run
 from covid_ct_mask_net.training.tables import published
-from covid_ct_mask_net.training.tables.measured import internal, run_label
+from covid_ct_mask_net.training.tables.measured import internal, run_label, variant
 from covid_ct_mask_net.training.tables.published import MODE_NAMES
 from covid_ct_mask_net.training.tables.table import MISSING, Table, number
 
@@ -29,6 +29,12 @@ def table_6(runs: Sequence[Run]) -> Table:
         rows.append(
             (MODE_NAMES[mode], "paper", DEFINITIONS["original_image_ap"], *(number(v) for v in paper), "100")
         )
+        rows += [
+            (MODE_NAMES[mode], f"README, {one.network}", DEFINITIONS["original_image_ap"],
+             *(number(v, 4) for v in figures), str(published.SEGMENTATION_TEST_SLICES))
+            for one, figures in published.README_AP.items()
+            if one.mode == mode
+        ]  # fmt: skip
         found = [run for run in ours if run.info.mode == mode and _internal(run)]
         for run in found:
             rows += _rows(run, notes)
@@ -59,11 +65,25 @@ def _with_interval(value: float | None, interval: Mapping[str, float | None] | N
     return f"{number(value)} ({number(interval['low'])}–{number(interval['high'])})"
 
 
-def _differences(run: Run, figures: Mapping[str, Any]) -> list[str]:
+def _reference(run: Run, figures: Mapping[str, Any]) -> tuple[str, Sequence[float]] | str:
+    """Return the source and the published AP of the same network and thresholds, or why there is none."""
+    stated = figures.get("protocol")
+    if stated is None:
+        return "the evaluation does not state its thresholds; evaluate again"
+    if stated["changed"] or stated["name"] not in published.LESION_AP:
+        return "none was published under its thresholds"
+    source, known = published.LESION_AP[stated["name"]]
+    one = variant(run)
+    if one not in known:
+        return f"{source} has none of {one.network} for what was trained here"
+    return source, known[one]
+
+
+def _differences(reference: Sequence[float], figures: Mapping[str, Any]) -> list[str]:
     same = figures["slices"] == published.SEGMENTATION_TEST_SLICES
     intervals = figures.get("intervals", {}).get("original_image_ap", {})
     cells = []
-    for key, printed in zip(_KEYS, published.TABLE_6[run.info.mode], strict=True):
+    for key, printed in zip(_KEYS, reference, strict=True):
         within = intervals.get(key, {})
         outside = within.get("low") is not None and not within["low"] <= printed <= within["high"]
         flag = " *differs*" if outside else ""
@@ -80,9 +100,13 @@ def _rows(run: Run, notes: list[str]) -> list[tuple[str, ...]]:
             what = MODE_NAMES[run.info.mode]
             rows.append((what, source, definition, *precisions(figures, key), f"{figures['slices']:,}"))
             if key == "original_image_ap" and name == "test":
-                rows.append(
-                    (what, f"{run.folder.name}: difference", definition, *_differences(run, figures), "")
-                )
+                reference = _reference(run, figures)
+                if isinstance(reference, str):
+                    notes.append(f"{source} is compared with no figure: {reference}.")
+                    label, cells = "difference", [MISSING] * len(_KEYS)
+                else:
+                    label, cells = f"difference to {reference[0]}", _differences(reference[1], figures)
+                rows.append((what, f"{run.folder.name}: {label}", definition, *cells, ""))
         classes = figures["coco_mask"].get("by_class50", {})
         dice = figures.get("lesion_dice", {}).get("dice", {})
         if classes or dice:

@@ -16,6 +16,7 @@ from covid_ct_mask_net.training.metrics.classification import confusion_matrix
 from covid_ct_mask_net.training.metrics.pooling import pool
 from covid_ct_mask_net.training.predictions import Predictions
 from covid_ct_mask_net.training.runs import Evaluation, Run
+from covid_ct_mask_net.training.tables.published import Variant
 
 OURS = "covid-ct-mask-net"
 LEVELS = ("slices", "scans", "patients")
@@ -69,6 +70,13 @@ def light_backbone(run: Run) -> str:
     detector = run.info.settings.get("detector", {})
     backbone = detector.get("backbone", FULL_BACKBONE)
     return "" if backbone == FULL_BACKBONE else f"{backbone} truncated by {detector.get('truncation', 0)}"
+
+
+def variant(run: Run) -> Variant:
+    """Return which network a run is of, to find published figures of the same; unstated is ResNet50."""
+    detector = run.info.settings.get("detector", {})
+    backbone, truncation = detector.get("backbone", FULL_BACKBONE), detector.get("truncation", 0)
+    return Variant(backbone, truncation, run.info.mask_type, run.info.mode)
 
 
 def measure(run: Run, name: str, level: str = "slices", chosen: NDArray[np.bool_] | None = None) -> Measured:

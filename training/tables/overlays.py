@@ -24,7 +24,6 @@ from covid_ct_mask_net.training.tables.drawing import (
 MOST_SLICES = 6
 # Detections shown: Figure 6 of the paper takes all from score 0.05 on.
 FIGURE_6_SCORE = 0.05
-_SHOWN_BOXES = 30
 # Beyond it a pixel is certain; the colours are kept for those that are not.
 _LARGEST_LOGIT = 8.0
 
@@ -111,7 +110,8 @@ def _boxes(
     from matplotlib.patches import Rectangle
 
     names = detector_class_names(mask_type)
-    for index in np.flatnonzero(found.scores >= score)[:_SHOWN_BOXES]:
+    # All of them: titles count all, and what is too many to read is what a figure of NMS has to show.
+    for index in np.flatnonzero(found.scores >= score):
         x0, y0, x1, y1 = (float(value) for value in found.boxes[index])
         colour = LESION_COLOURS[int(found.labels[index])]
         axis.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, ec=colour, lw=0.9))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -57,7 +58,7 @@ def test_table_4_gives_the_published_figures_for_the_published_predictions(tmp_p
     assert ours[5].startswith("96.33 (")
     assert ours[6].startswith("96.34 (")
     assert ours[7:] == ("21,191", "291")
-    difference = _row(table, "S + batch normalisation", "readme: difference")
+    difference = _row(table, "S + batch normalisation", "readme: difference to the paper, points")
     assert difference[5] == "+4.67 *differs*"
     assert not [note for note in table.notes if "does not reproduce" in note]
 
@@ -74,16 +75,53 @@ def test_table_4_names_what_is_missing_misprinted_and_not_comparable(runs: list[
     assert not [row for row in table.rows if "whole-slice" in row[1]]
 
 
+def _light(run: Run, truncation: int = 1, **changes: Any) -> Run:
+    settings = {"detector": {"backbone": "resnet18", "truncation": truncation}}
+    return dataclasses.replace(run, info=dataclasses.replace(run.info, settings=settings, **changes))
+
+
 def test_light_models_are_not_compared_with_the_papers_large_one(tmp_path: Path) -> None:
     run = _published_run(tmp_path / "readme")
-    for truncation, accuracy in ((1, "+2.38 *differs*"), (2, "–")):
-        settings = {"detector": {"backbone": "resnet18", "truncation": truncation}}
-        light = dataclasses.replace(run, info=dataclasses.replace(run.info, settings=settings))
-        table = classes.table_4([light])
-        # README: 93.95 % for ResNet18 without its last stage; nothing for the shorter one.
-        assert _row(table, "S + batch normalisation", "readme: difference")[5] == accuracy
-        assert any("is a light model" in note for note in table.notes)
+    # README: 93.95 % for ResNet18 without its last stage, on merged lesions.
+    table = classes.table_4([_light(run, mask_type="merge")])
+    difference = _row(table, "S + batch normalisation", "readme: difference to the README, points")
+    assert difference[5] == "+2.38 *differs*"
+    assert any("the README's row of resnet18 truncated by 1, merged lesions" in n for n in table.notes)
     assert _row(table, "S + batch normalisation", "README, resnet34 truncated by 1")[5] == "92.89"
+
+
+def test_where_nothing_was_published_there_is_no_difference(tmp_path: Path) -> None:
+    run = _published_run(tmp_path / "readme")
+    ggo = dataclasses.replace(run, info=dataclasses.replace(run.info, mask_type="ggo"))
+    unpublished = (
+        _light(run, 2, mask_type="merge"), _light(run), _light(run, mask_type="merge", mode="full"), ggo,
+    )  # fmt: skip
+    for one in unpublished:
+        table = classes.table_4([one])
+        difference = _row(table, published.MODE_NAMES[one.info.mode], "readme: difference, points")
+        assert difference[2:7] == ("–",) * 5
+        assert any("is compared with no figure" in note for note in table.notes)
+
+
+def test_merged_lesions_are_compared_with_the_readmes_figures_of_them(tmp_path: Path) -> None:
+    run = _published_run(tmp_path / "readme")
+    merged = dataclasses.replace(run, info=dataclasses.replace(run.info, mask_type="merge"))
+    table = classes.table_4([merged])
+    difference = _row(table, "S + batch normalisation", "readme: difference to the README, points")
+    assert difference[2:7] == ("+0.00",) * 5
+    assert not [note for note in table.notes if "compared with no figure" in note]
+
+
+def test_two_class_runs_are_compared_with_the_papers_network_alone(runs: list[Run]) -> None:
+    binary = runs[2]
+    difference = _row(classes.table_9([binary]), "full model", "fine-tuned: difference to the paper, points")
+    assert all("(other slices)" in cell for cell in (*difference[2:4], difference[5]))
+    table = classes.table_9([_light(binary, mask_type="merge")])
+    assert _row(table, "full model", "fine-tuned: difference, points")[2:6] == ("–",) * 4
+    assert any("is compared with no figure" in note for note in table.notes)
+    s_bn = _light(binary, mask_type="merge", mode="s_bn")
+    difference = _row(classes.table_9([s_bn]), "S + batch normalisation", "fine-tuned: difference, points")
+    assert difference[2] == "–"
 
 
 def test_table_5_has_baselines_and_citations_apart(runs: list[Run]) -> None:
@@ -118,7 +156,14 @@ def test_table_7_has_both_readings(runs: list[Run]) -> None:
     assert everything[-3:] == ("60", "12", "25.0")
     assert disjoint[-3:] == ("45", "9", "0.0")
     assert _row(table, "S + batch normalisation", "paper")[-3:] == ("58,782", "–", "95.0")
-    assert any("not an independent test" in note for note in table.notes)
+    (published_lists,) = [note for note in table.notes if "not an independent test" in note]
+    assert "Counted from the author's published lists" in published_lists
+    # What was run has a count of its own.
+    assert any(
+        "ours: covid-ct-mask-net s_bn (both) was trained on 3 patients; 45 of its 60 left-out slices, of "
+        "9 patients (15 Control, 15 Common Pneumonia, 15 COVID-19), are of others." in note
+        for note in table.notes
+    )
 
 
 def test_table_7_without_training_patients_says_so(runs: list[Run]) -> None:

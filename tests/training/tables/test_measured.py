@@ -17,6 +17,7 @@ from covid_ct_mask_net.training.tables.measured import (
     of_mode,
     owners,
     run_label,
+    variant,
     with_predictions,
 )
 
@@ -55,6 +56,8 @@ def test_light_models_are_told_by_their_backbone(tmp_path: Path) -> None:
     settings = {"detector": {"backbone": "resnet18", "truncation": 1}}
     light = dataclasses.replace(run, info=dataclasses.replace(run.info, settings=settings))
     assert run_label(light) == "run: covid-ct-mask-net s_bn (both), resnet18 truncated by 1"
+    assert variant(run) == ("resnet50", 0, "both", "s_bn")
+    assert variant(light) == ("resnet18", 1, "both", "s_bn")
 
 
 def test_runs_are_chosen_by_kind_model_and_mode(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from PIL import Image
 
 from builders.samples import make_sample
 from covid_ct_mask_net.labels import SLICE_CLASS_NAMES, MaskType
+from covid_ct_mask_net.training.samples import SampleDetections
 from covid_ct_mask_net.training.tables.overlays import (
     MOST_SLICES,
     figure_1,
@@ -38,6 +39,24 @@ def test_figure_6_needs_two_thresholds(tmp_path: Path) -> None:
     assert len(_colours(path)) > 100
     once = make_sample(1, detections={0.25: SAMPLES[0].detections[0.25]})
     assert figure_6([once], tmp_path / "none.png", MaskType.BOTH) is None
+
+
+def test_every_detection_is_drawn(tmp_path: Path) -> None:
+    # Sixty of GGO, then one of consolidation, the least sure.
+    count = 61
+    boxes = np.tile(np.array([[10, 10, 20, 20]], dtype=np.float32), (count, 1))
+    boxes[-1] = 40, 40, 58, 58
+    labels = np.ones(count, dtype=np.int64)
+    labels[-1] = 2
+    scores = np.linspace(0.95, 0.1, count).astype(np.float32)
+    found = SampleDetections(boxes, labels, scores, np.zeros((count, 64, 64), dtype=bool))
+    crowded = make_sample(0, truth=None, detections={0.25: found, 0.75: found})
+    for path in (
+        figure_6([crowded], tmp_path / "6.png", MaskType.BOTH),
+        inference_overlay(crowded, tmp_path / "o.png", MaskType.BOTH, 0.05),
+    ):
+        colours = _colours(path)
+        assert (colours[:, 0] > colours[:, 2]).any(), "consolidation is orange"
 
 
 def test_logit_maps_also_without_truth_classifier_or_regions(tmp_path: Path) -> None:

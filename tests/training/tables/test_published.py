@@ -6,6 +6,7 @@ import pytest
 
 from covid_ct_mask_net.training.metrics.classification import figures
 from covid_ct_mask_net.training.tables import published
+from covid_ct_mask_net.training.tables.published import Variant
 
 
 def test_confusion_matrices_give_the_printed_figures() -> None:
@@ -54,6 +55,30 @@ def test_the_third_figure_of_table_9_is_the_weighted_f1() -> None:
 
 
 def test_the_readme_of_the_light_models_contradicts_itself() -> None:
-    light = published.README_LIGHT["resnet34 truncated by 1"]
+    light = published.README_LIGHT[Variant("resnet34", 1, "merge", "s_bn")]
     assert published.overall_of(light.sensitivity) == pytest.approx(0.9224, abs=1e-4)
     assert light.accuracy == 0.9289
+
+
+def test_a_figure_is_published_of_one_variant() -> None:
+    classes = published.SLICE_CLASSES
+    source, lesions = published.LESION_AP["paper"]
+    assert source == published.PAPER
+    paper = classes[Variant("resnet50", 0, "both", "s_bn")]
+    assert (paper.source, paper.result.accuracy) == (published.PAPER, 0.9166)
+    merged = classes[Variant("resnet50", 0, "merge", "s_bn")]
+    assert merged.source == published.README
+    assert merged.result.accuracy == pytest.approx(0.9633, abs=5e-5)
+    assert lesions[Variant("resnet50", 0, "both", "heads")] == (0.511, 0.301, 0.298)
+    for nowhere in (
+        Variant("resnet50", 0, "merge", "full"), Variant("resnet50", 0, "ggo", "s_bn"),
+        Variant("resnet18", 1, "both", "s_bn"), Variant("resnet18", 2, "merge", "s_bn"),
+    ):  # fmt: skip
+        assert nowhere not in classes
+        assert nowhere not in lesions
+        assert nowhere not in published.BINARY_CLASSES
+
+
+def test_networks_are_named_for_people() -> None:
+    assert Variant("resnet50", 0, "merge", "full").network == "merged lesions"
+    assert Variant("resnet18", 1, "both", "s").network == "resnet18 truncated by 1, both lesions"
