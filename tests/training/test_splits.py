@@ -9,12 +9,16 @@ from PIL import Image
 
 from covid_ct_mask_net.errors import RefusedInputError, UsageError
 from covid_ct_mask_net.labels import SliceClass
+from covid_ct_mask_net.training.datasets.ictcf import BinaryClass, ListedImage
 from covid_ct_mask_net.training.datasets.lists import ListedSlice, read_list
 from covid_ct_mask_net.training.datasets.names import parse_slice_name
 from covid_ct_mask_net.training.splits import (
-    duplicate_pixels,
+    hashes_csv,
     left_out,
-    patient_of,
+    pixel_hashes,
+    read_hashes,
+    require_patients,
+    same_pixels,
     sample,
     summarize,
     verify,
@@ -86,6 +90,56 @@ def test_a_sample_like_the_papers(lists: dict[str, list[ListedSlice]]) -> None:
     assert len(left_out(lists["train"], drawn).patient_disjoint) == 0
 
 
+def test_a_sample_of_fewer_patients_leaves_others(lists: dict[str, list[ListedSlice]]) -> None:
+    drawn = sample(lists["train"], 1_000, seed=1, patients=140)
+    summary = summarize(drawn)
+    assert summary.slices_by_class == dict.fromkeys(SliceClass, 1_000)
+    assert summary.patients_by_class == dict.fromkeys(SliceClass, 140)
+    rest = summarize(left_out(lists["train"], drawn).patient_disjoint)
+    assert rest.patients_by_class == {CONTROL: 4, PNEUMONIA: 280, COVID: 160}
+    assert drawn == sample(list(reversed(lists["train"])), 1_000, seed=1, patients=140)
+    others = {one.patient for one in sample(lists["train"], 1_000, seed=2, patients=140)}
+    assert others != {one.patient for one in drawn}
+
+
+def test_too_few_patients_for_a_sample_are_refused() -> None:
+    many = _listed(*(f"0_{p}_1_{s}.png" for p in range(4) for s in range(3)))
+    assert len({one.patient for one in sample(many, 6, seed=0, patients=2)}) == 2
+    assert len({one.patient for one in sample(many, 6, seed=0, patients=9)}) == 4
+    with pytest.raises(UsageError, match="Control has 6 of the 2 patients drawn, so 1 to 6"):
+        sample(many, 7, seed=0, patients=2)
+    with pytest.raises(UsageError, match="0 patients a class"):
+        sample(many, 1, seed=0, patients=0)
+
+
+def test_segmentation_lists_number_patients_of_their_own() -> None:
+    summaries = verify({"masks": _listed("7_1.jpg"), "train": _listed("0_7_1_3.png")})
+    assert [one.patients for one in summaries.values()] == [1, 1]
+
+
+def test_a_patient_of_two_classes_is_one() -> None:
+    images = [
+        ListedImage("nCT/Patient 4/1.jpg", BinaryClass.NEGATIVE),
+        ListedImage("pCT/Patient 4/2.jpg", BinaryClass.COVID_19),
+        ListedImage("pCT/Patient 5/3.jpg", BinaryClass.COVID_19),
+    ]
+    summary = summarize(images)
+    assert summary.patients == 2
+    assert summary.patients_by_class == {BinaryClass.NEGATIVE: 1, BinaryClass.COVID_19: 2}
+    assert left_out(images, images[:1]).patient_disjoint == (images[2],)
+    with pytest.raises(RefusedInputError, match="1 patients are in both a and b"):
+        verify({"a": images[:1], "b": images[1:]})
+
+
+def test_images_that_name_no_patient_cannot_be_kept_apart() -> None:
+    images = [ListedImage(f"nCT/nCT{n}.jpg", BinaryClass.NEGATIVE) for n in range(3)]
+    assert len(sample(images, 2, seed=0)) == 2
+    with pytest.raises(UsageError, match=r"3 of 3 images name no patient, for example nCT/nCT0\.jpg"):
+        sample(images, 2, seed=0, patients=2)
+    with pytest.raises(UsageError, match="Patient N"):
+        require_patients(images)
+
+
 def test_patients_in_two_splits_are_refused_even_under_another_class() -> None:
     with pytest.raises(RefusedInputError, match=r"1 patients are in both a and b.*0_7_1_3\.png and 2_7"):
         verify({"a": _listed("0_7_1_3.png", "0_8_1_3.png"), "b": _listed("2_7_9_1.png")})
@@ -97,7 +151,7 @@ def test_samples_depend_on_the_seed_and_not_on_the_order() -> None:
     assert drawn == sample(list(reversed(many)), 8, seed=2)
     assert drawn != sample(many, 8, seed=3)
     # Patients take turns: none gives a third slice before all that can have given two.
-    assert set(Counter(patient_of(one) for one in drawn).values()) == {2}
+    assert set(Counter((one.slice_class, one.patient) for one in drawn).values()) == {2}
 
 
 @pytest.mark.parametrize("per_class", [0, 3])
@@ -119,13 +173,31 @@ def test_duplicate_pixels_are_found_across_formats(tmp_path: Path) -> None:
     Image.fromarray(pixels).save(tmp_path / "b.bmp")
     Image.fromarray(pixels.T).save(tmp_path / "c.png")
     Image.fromarray(pixels.reshape(4, 16)).save(tmp_path / "d.png")
-    groups = duplicate_pixels(
+    hashes = pixel_hashes(
         {
             "train": {"a": tmp_path / "a.png", "c": tmp_path / "c.png", "d": tmp_path / "d.png"},
             "test": {"b": tmp_path / "b.bmp"},
         }
     )
-    assert groups == [[("test", "b"), ("train", "a")]]
+    assert same_pixels(hashes) == [[("test", "b"), ("train", "a")]]
     (tmp_path / "x.png").write_bytes(b"no image")
     with pytest.raises(RefusedInputError, match=r"x\.png"):
-        duplicate_pixels({"train": {"x": tmp_path / "x.png"}})
+        pixel_hashes({"train": {"x": tmp_path / "x.png"}})
+
+
+def test_hashes_are_read_back(tmp_path: Path) -> None:
+    hashes = {"train": {"a, b.png": "0" * 64}, "test": {"c.png": "f" * 64}}
+    path = tmp_path / "hashes.csv"
+    path.write_text(hashes_csv(hashes))
+    assert read_hashes(path) == hashes
+
+
+@pytest.mark.parametrize("text", ["", "file,sha256\n", "split,file,sha256\ntrain,a.png,abc\n"])
+def test_other_files_are_no_hashes(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "hashes.csv"
+    path.write_text(text)
+    with pytest.raises(RefusedInputError, match=r"hashes\.csv") as caught:
+        read_hashes(path)
+    assert caught.value.code == "HASHES_FORMAT"
+    with pytest.raises(UsageError, match=r"no\.csv"):
+        read_hashes(tmp_path / "no.csv")

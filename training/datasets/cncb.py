@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from covid_ct_mask_net.errors import RefusedInputError
+from covid_ct_mask_net.labels import MaskType
+from covid_ct_mask_net.training.datasets.lesions_only import slices_with_lesions
 from covid_ct_mask_net.training.datasets.lists import read_list
 from covid_ct_mask_net.training.datasets.names import parse_slice_name
 from covid_ct_mask_net.training.datasets.records import (
@@ -15,6 +17,7 @@ from covid_ct_mask_net.training.datasets.records import (
     paired_by_name,
     stem_of,
 )
+from covid_ct_mask_net.training.targets import MINIMUM_AREA
 
 # 0 background, 1 lung, 2 GGO, 3 consolidation -> lungs merged into background, lesions by value. The original
 # numbered classes by the rank of the labels present, so that a slice without GGO taught consolidation as GGO.
@@ -22,7 +25,13 @@ CNCB_MASK_VALUES = {0: 0, 1: 0, 2: 1, 3: 2}
 
 
 def cncb_segmentation(
-    images: Path | str, masks: Path | str, listed: Path | str | None = None
+    images: Path | str,
+    masks: Path | str,
+    listed: Path | str | None = None,
+    *,
+    lesions_only: bool = False,
+    mask_type: MaskType | str = MaskType.BOTH,
+    minimum_area: int = MINIMUM_AREA,
 ) -> list[Record]:
     """Return the data dictionaries of slices with lesion masks.
 
@@ -32,6 +41,10 @@ def cncb_segmentation(
         Folders; ``Patient_Slice.jpg`` and ``Patient_Slice.png``, paired by name.
     listed : path, optional
         List of names; only these slices are taken. Without it the two folders have to match completely.
+    lesions_only : bool
+        Leave out slices without a lesion that is taught, as the original does; this reads every mask once.
+    mask_type, minimum_area
+        Those of the training, where ``lesions_only``: type of masks, and pixels up to which a lesion is none.
 
     Returns
     -------
@@ -41,7 +54,7 @@ def cncb_segmentation(
     Raises
     ------
     RefusedInputError
-        If an image or mask is missing, or a list does not match the folders.
+        If an image or mask is missing, a list does not match the folders, or no slice has a lesion.
     """
     image_files = files_in(existing_folder(images, "images of slices"))
     mask_files = files_in(existing_folder(masks, "masks of slices"))
@@ -65,7 +78,7 @@ def cncb_segmentation(
                 slice_index=int(name.slice),
             )
         )
-    return records
+    return slices_with_lesions(records, mask_type, minimum_area) if lesions_only else records
 
 
 def _wanted(files: list[Path], wanted: list[str], folder: Path, what: str) -> list[Path]:

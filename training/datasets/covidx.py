@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from covid_ct_mask_net.errors import RefusedInputError
-from covid_ct_mask_net.training.datasets.lists import ListedSlice, read_list
+from covid_ct_mask_net.training.datasets.lists import ListedSlice, listed_files, read_list
 from covid_ct_mask_net.training.datasets.names import parse_slice_name
 from covid_ct_mask_net.training.datasets.records import Record, existing_folder, files_in, make_record
 
@@ -29,7 +29,8 @@ def covidx_slices(images: Path | str, listed: Path | str | list[ListedSlice] | N
     Raises
     ------
     RefusedInputError
-        If a listed slice is not in the folder; the sentence names it and says how many are missing.
+        If a listed slice is not in the folder (the sentence names it and says how many are missing), or has
+        no class in its name.
     """
     folder = existing_folder(images, "images of slices")
     if listed is None:
@@ -38,30 +39,16 @@ def covidx_slices(images: Path | str, listed: Path | str | list[ListedSlice] | N
             raise RefusedInputError("FOLDER_EMPTY", f"There are no images in {folder}.")
     else:
         slices = listed if isinstance(listed, list) else read_list(listed)
-    present = {path.name for path in files_in(folder)}
-    found = [_file_of(one, present) for one in slices]
-    missing = [one.file for one, name in zip(slices, found, strict=True) if name is None]
-    if missing:
-        raise RefusedInputError(
-            "LIST_MISMATCH",
-            f"{missing[0]} is listed, but not in {folder} ({len(missing)} of {len(slices)} listed slices are "
-            "missing).",
-        )
-    return [_record(folder, one, str(name)) for one, name in zip(slices, found, strict=True)]
+    files = listed_files(slices, folder)
+    return [_record(path, one) for path, one in zip(files, slices, strict=True)]
 
 
-def _file_of(one: ListedSlice, present: set[str]) -> str | None:
-    names = (one.file, one.name.covidx, one.name.original)
-    return next((name for name in names if name in present), None)
-
-
-def _record(folder: Path, one: ListedSlice, name: str) -> Record:
-    slice_class = None if one.name.slice_class is None else int(one.name.slice_class)
+def _record(path: Path, one: ListedSlice) -> Record:
     return make_record(
-        folder / name,
+        path,
         patient=one.name.patient,
         scan=one.name.scan,
         slice_index=int(one.name.slice),
-        slice_class=slice_class,
+        slice_class=int(one.name.known_class()),
         file=one.file,
     )

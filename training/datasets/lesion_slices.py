@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from covid_ct_mask_net.errors import RefusedInputError, UsageError
+from covid_ct_mask_net.labels import MaskType
+from covid_ct_mask_net.training.datasets.lesions_only import slices_with_lesions
 from covid_ct_mask_net.training.datasets.records import (
     Record,
     existing_folder,
@@ -19,18 +21,33 @@ from covid_ct_mask_net.training.datasets.records import (
     paired_by_name,
     stem_of,
 )
+from covid_ct_mask_net.training.targets import MINIMUM_AREA
 
 
-def lesion_slices(root: Path | str) -> list[Record]:
+def lesion_slices(
+    root: Path | str,
+    *,
+    lesions_only: bool = False,
+    mask_type: MaskType | str = MaskType.BOTH,
+    minimum_area: int = MINIMUM_AREA,
+) -> list[Record]:
     """Return the data dictionaries of the labelled slices, in the order of their numbers.
 
     Each slice counts as a patient, for the collection does not say whose it is: folds over it are
     *patient-unaware*, and results have to say so.
 
+    Parameters
+    ----------
+    root : path
+    lesions_only : bool
+        Leave out slices without a lesion that is taught, as the original does; this reads every mask once.
+    mask_type, minimum_area
+        Those of the training, where ``lesions_only``: type of masks, and pixels up to which a lesion is none.
+
     Raises
     ------
     RefusedInputError
-        If a slice has no mask or the other way round.
+        If a slice has no mask or the other way round, or no slice has a lesion.
     """
     folder = existing_folder(root, "images/ and masks/")
     pairs = paired_by_name(
@@ -54,6 +71,8 @@ def lesion_slices(root: Path | str) -> list[Record]:
                 transposed=True,
             )
         )
+    if lesions_only:
+        records = slices_with_lesions(records, mask_type, minimum_area)
     return sorted(records, key=lambda record: int(record["slice"]))
 
 

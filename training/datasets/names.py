@@ -41,14 +41,21 @@ class SliceName:
     @property
     def covidx(self) -> str:
         """Name in COVIDx-CT v1: ``NCP_341_1834_0022.png``."""
-        return f"{_PREFIX_OF[self._class()]}_{self.patient}_{self.scan}_{self.slice}.png"
+        return f"{_PREFIX_OF[self.known_class()]}_{self.patient}_{self.scan}_{self.slice}.png"
 
     @property
     def original(self) -> str:
         """Name in the paper's lists: ``2_341_1834_0022.png``."""
-        return f"{int(self._class())}_{self.patient}_{self.scan}_{self.slice}.png"
+        return f"{int(self.known_class())}_{self.patient}_{self.scan}_{self.slice}.png"
 
-    def _class(self) -> SliceClass:
+    def known_class(self) -> SliceClass:
+        """Return the class.
+
+        Raises
+        ------
+        RefusedInputError
+            If the name has none.
+        """
         if self.slice_class is None:
             raise RefusedInputError(
                 "NAME_FORMAT", f"Slice {self.slice} of patient {self.patient} has no class in its name."

@@ -6,6 +6,7 @@ mask is wrong; this transform returns ``(1, rows, columns)`` in display orientat
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -16,7 +17,7 @@ import torch
 from monai.transforms import MapTransform
 from PIL import Image, UnidentifiedImageError
 
-from covid_ct_mask_net.errors import RefusedInputError
+from covid_ct_mask_net.errors import RefusedInputError, UsageError
 from covid_ct_mask_net.training.datasets.records import (
     IMAGE,
     MASK,
@@ -25,7 +26,13 @@ from covid_ct_mask_net.training.datasets.records import (
     VOLUME_SLICE,
 )
 
+# HU window of the bundle's inference.yaml.
+WINDOW_LEVEL = -600.0
+WINDOW_WIDTH = 1500.0
+
 _WHITE = {np.dtype(np.uint8): 255.0, np.dtype(np.uint16): 65535.0}
+# Pillow's conversion to 8 bits cuts these off at 255.
+_DEEP = ("I", "F")
 _NIFTI = (".nii", ".nii.gz")
 
 
@@ -37,10 +44,21 @@ class ReadSliced(MapTransform):
     window_level, window_width : float
         HU window for volumes (NIfTI); 8- and 16-bit images carry their window already. The default is the
         lung window of the bundle's inference configuration.
+
+    Raises
+    ------
+    UsageError
+        If the width is not above 0, or either is no number.
     """
 
-    def __init__(self, window_level: float = -600.0, window_width: float = 1500.0) -> None:
+    def __init__(self, window_level: float = WINDOW_LEVEL, window_width: float = WINDOW_WIDTH) -> None:
         super().__init__(keys=(IMAGE, MASK), allow_missing_keys=True)
+        if not (math.isfinite(window_level) and 0 < window_width < math.inf):
+            raise UsageError(
+                "WINDOW",
+                f"The window has level {window_level:g} and width {window_width:g} HU; numbers with a width "
+                "above 0 were expected.",
+            )
         self.low = window_level - window_width / 2
         self.width = window_width
 
@@ -78,14 +96,29 @@ class ReadSliced(MapTransform):
 
 def read_grey_image(path: Path) -> np.ndarray:
     """Return an 8- or 16-bit image as float32 (rows, columns) in [0, 1]; colour is averaged to grey."""
+    pixels = read_grey_pixels(path)
+    return pixels.astype(np.float32) / np.float32(_WHITE[pixels.dtype])
+
+
+def read_grey_pixels(path: Path) -> np.ndarray:
+    """Return an image as uint8 or uint16 (rows, columns), as it is on disk; colour is averaged to grey.
+
+    Raises
+    ------
+    RefusedInputError
+        If the file is missing or unreadable, or has more than 16 bits a pixel.
+    """
     pixels = _pixels(path, grey=True)
+    if pixels.dtype.kind == "u":
+        # Big-endian TIFF.
+        pixels = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
     if pixels.dtype not in _WHITE or pixels.ndim != 2:
         raise RefusedInputError(
             "IMAGE_FORMAT",
             f"The image {path} has {pixels.dtype} values in {pixels.ndim} dimensions; 8- or 16-bit grey was "
             "expected.",
         )
-    return pixels.astype(np.float32) / np.float32(_WHITE[pixels.dtype])
+    return pixels
 
 
 def read_mask(path: Path, values: Mapping[int, int], index: int | None = None) -> np.ndarray:
@@ -177,7 +210,7 @@ def _pixels(path: Path, *, grey: bool) -> np.ndarray:
     try:
         with Image.open(path) as image:
             # Palette indices are labels in masks, but colours in images.
-            if grey and image.mode not in ("L", "I;16"):
+            if grey and not (image.mode in ("L", *_DEEP) or image.mode.startswith("I;16")):
                 return np.asarray(image.convert("L"))
             return np.asarray(image)
     except FileNotFoundError as error:

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from builders.lesion_data import make_covidx
+from builders.lesion_data import make_cncb, make_covidx
+from builders.protocol import make_collections
 from covid_ct_mask_net.__main__ import main
+from covid_ct_mask_net.training.datasets.ictcf import ictcf_slices
 from covid_ct_mask_net.training.datasets.lists import read_list
 
 
@@ -56,6 +58,46 @@ def test_verify_reports_duplicate_pixels(tmp_path: Path, capsys: pytest.CaptureF
     assert f"{source.name} is listed, but not in" in capsys.readouterr().err
 
 
+def test_verify_finds_images_under_either_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The author's list writes 2_200_1200_0001.png for COVIDx-CT v1's NCP_200_1200_0001.png."""
+    root = make_covidx(tmp_path, per_class=2)
+    (root / "own.txt").write_text("2_200_1200_0001.png\n0_0_1000_0000.png\n")
+    assert main(["splits", "verify", str(root / "own.txt"), "--images", str(root / "images")]) == 0
+    assert "0 groups" in capsys.readouterr().out
+
+
+def test_verify_takes_images_from_a_folder_for_each_list(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    covidx, cncb = make_covidx(tmp_path / "covidx"), make_cncb(tmp_path / "cncb")
+    lists = [f"train={covidx}/list.txt@{covidx}/images", f"masks={cncb}/list.txt@{cncb}/images"]
+    assert main(["splits", "verify", *lists]) == 0
+    printed = capsys.readouterr().out
+    assert "0 groups" in printed
+    # Patient 0 is in both, but not the same one.
+    assert "Patients of COVIDx-CT and segmentation lists have numbers of their own" in printed
+    assert main(["splits", "verify", lists[0], f"masks={cncb}/list.txt"]) == 2
+    assert "IMAGES_MISSING: The images of masks have no folder" in capsys.readouterr().err
+
+
+def test_pixel_hashes_are_published_and_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ours, theirs = make_covidx(tmp_path / "ours"), make_cncb(tmp_path / "theirs")
+    command = ["splits", "verify", f"train={ours}/list.txt@{ours}/images"]
+    assert main([*command, "--hashes", str(tmp_path / "ours.csv")]) == 0
+    assert "6 pixel hashes are in" in capsys.readouterr().out
+    assert (tmp_path / "ours.csv").read_text().startswith("split,file,sha256\ntrain,Normal_0_1000_0000.png,")
+    # Images of the other source may be gone.
+    copied, target = ours / "images" / "CP_100_1100_0000.png", theirs / "images" / "0_3.jpg"
+    target.write_bytes(copied.read_bytes())
+    other = ["splits", "verify", f"masks={theirs}/list.txt@{theirs}/images"]
+    assert main([*other, "--known-hashes", str(tmp_path / "ours.csv")]) == 4
+    printed = capsys.readouterr().out
+    assert f"{tmp_path}/ours.csv: train/CP_100_1100_0000.png" in printed
+    assert "masks/0_3.jpg" in printed
+    assert main([*command, "--hashes", str(tmp_path / "no" / "where.csv")]) == 6
+    assert main(["splits", "verify", f"{ours}/list.txt", "--hashes", str(tmp_path / "x.csv")]) == 2
+
+
 def test_sample_and_left_out_are_lists_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first, _ = _lists(tmp_path)
     drawn, rest = tmp_path / "sample.txt", tmp_path / "rest.txt"
@@ -66,6 +108,59 @@ def test_sample_and_left_out_are_lists_again(tmp_path: Path, capsys: pytest.Capt
         one.file for one in read_list(first)
     }
     assert "100.0% of these are of patients" in capsys.readouterr().out
+
+
+def test_a_sample_says_what_it_leaves(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first, _ = _lists(tmp_path)
+    command = [
+        "splits",
+        "sample",
+        str(first),
+        "--per-class",
+        "3",
+        "--seed",
+        "1",
+        "-o",
+        str(tmp_path / "s.txt"),
+    ]
+    assert main(command) == 0
+    assert "left of other patients: 0 slices" in capsys.readouterr().out
+    assert main([*command, "--patients", "1"]) == 0
+    assert "left of other patients: 12 slices, 3 scans, 3 patients" in capsys.readouterr().out
+
+
+def test_lists_of_ictcf_are_drawn_and_read_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = make_collections(tmp_path).ictcf
+    drawn, rest = root / "drawn.txt", root / "rest.txt"
+    sample = ["splits", "sample", str(root), "--layout", "ictcf", "--seed", "1", "-o", str(drawn)]
+    assert main([*sample, "--per-class", "4", "--patients", "2"]) == 0
+    assert "8 slices, 4 scans, 4 patients (Negative 4 / 2 / 2; COVID-19 4" in capsys.readouterr().out
+    left = ["splits", "left-out", str(root), "--layout", "ictcf", "--sample", str(drawn), "-o", str(rest)]
+    assert main([*left, "--patient-disjoint"]) == 0
+    assert main(["splits", "verify", str(drawn), str(rest), "--layout", "ictcf", "--images", str(root)]) == 0
+    records = [ictcf_slices(root, path) for path in (drawn, rest)]
+    assert [len(part) for part in records] == [8, 16]
+    assert not {one["patient"] for one in records[0]} & {one["patient"] for one in records[1]}
+
+
+def test_ictcf_without_patients_is_drawn_but_not_called_independent(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole, drawn = tmp_path / "all.txt", tmp_path / "drawn.txt"
+    whole.write_text("".join(f"{f}/{f}{n}.jpg {c}\n" for c, f in enumerate(("nCT", "pCT")) for n in range(5)))
+    sample = ["splits", "sample", str(whole), "--layout", "ictcf", "--per-class", "2", "--seed", "1"]
+    assert main([*sample, "-o", str(drawn)]) == 0
+    printed = capsys.readouterr().out
+    assert "10 of 10 images name no patient (for example nCT/nCT0.jpg)" in printed
+    assert "of other patients" not in printed
+    left = ["splits", "left-out", str(whole), "--layout", "ictcf", "--sample", str(drawn)]
+    assert main(left) == 0
+    printed = capsys.readouterr().out
+    assert "left out: 6 slices" in printed
+    assert "patient-disjoint" not in printed
+    assert main([*left, "--patient-disjoint"]) == 2
+    assert main([*sample, "--patients", "1", "-o", str(drawn)]) == 2
+    assert "PATIENT_UNKNOWN" in capsys.readouterr().err
 
 
 def test_left_out_can_be_patient_disjoint_and_keeps_lung_boxes(tmp_path: Path) -> None:
@@ -93,3 +188,16 @@ def test_a_list_that_cannot_be_written_is_an_output_error(
     target = str(tmp_path / "no" / "where.txt")
     assert main(["splits", "sample", str(first), "--per-class", "1", "--seed", "1", "-o", target]) == 6
     assert "LIST_NOT_WRITTEN" in capsys.readouterr().err
+
+
+def test_the_reproduction_trains_on_the_authors_sample_and_lesions() -> None:
+    """A sample that is drawn without a limit leaves no patient for Table 7 as an independent test."""
+    page = (Path(__file__).resolve().parents[3] / "docs" / "reproduction.md").read_text(encoding="utf-8")
+    runs = page.replace("\\\n", " ").splitlines()
+    (classifier,) = [one for one in runs if "--training_list" in one and "--validation_list" in one]
+    assert "--training_list train_split_classification.txt" in classifier
+    assert all("--sample 2A_images/train_split_classification.txt" in one or "iCTCF" in one
+               for one in runs if one.startswith("covid-ct-mask-net splits left-out"))  # fmt: skip
+    heads = [one for one in runs if "--output_dir runs/segmentation-heads" in one]
+    assert ["'lesions_only': True" in one for one in heads] == [True, False]
+    assert "evaluate_segmentation.yaml" in heads[1]

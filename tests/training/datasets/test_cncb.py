@@ -30,6 +30,19 @@ def test_a_list_chooses_slices_and_patients_come_from_names(tmp_path: Path) -> N
     assert all(Path(r["image"]).stem == Path(r["mask"]).stem for r in records)
 
 
+def test_slices_without_lesions_can_be_left_out(tmp_path: Path) -> None:
+    """Paper D1. GGO has 168 pixels, consolidation 143: what is no lesion for the training is none here."""
+    root = make_cncb(tmp_path)
+    images, masks = root / "images", root / "masks"
+    files = {one["file"] for one in cncb_segmentation(images, masks, lesions_only=True)}
+    assert files == {"0_3.jpg", "1_3.jpg", "1_13.jpg", "2_3.jpg", "2_13.jpg"}
+    files = {one["file"] for one in cncb_segmentation(images, masks, lesions_only=True, minimum_area=150)}
+    assert files == {"0_3.jpg", "1_3.jpg", "1_13.jpg", "2_13.jpg"}
+    (root / "two.txt").write_text("0_3.jpg\n0_13.jpg\n")
+    listed = cncb_segmentation(images, masks, root / "two.txt", lesions_only=True, mask_type="ggo")
+    assert [one["file"] for one in listed] == ["0_3.jpg"]
+
+
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
     root = make_cncb(tmp_path)
     (root / "masks" / "1_3.png").unlink()

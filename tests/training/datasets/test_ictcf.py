@@ -7,7 +7,7 @@ from PIL import Image
 
 from builders.lesion_data import chest_slice
 from covid_ct_mask_net.errors import CovidCTMaskNetError, UsageError
-from covid_ct_mask_net.training.datasets.ictcf import ictcf_slices
+from covid_ct_mask_net.training.datasets.ictcf import BinaryClass, ictcf_slices, listed_images
 
 
 @pytest.fixture
@@ -48,6 +48,39 @@ def test_wrong_lists_are_refused_by_name(root: Path, line: str, code: str) -> No
     (root / "list.txt").write_text(line + "\n")
     with pytest.raises(CovidCTMaskNetError, match=r"list\.txt") as caught:
         ictcf_slices(root, root / "list.txt")
+    assert caught.value.code == code
+
+
+def test_a_folder_or_a_list_gives_what_splits_need(root: Path) -> None:
+    images = {one.file: one for one in listed_images(root)}
+    assert sorted(images) == ["nCT/Patient 4/7.jpg", "nCT/x12.jpg", "pCT/Patient 5/CT/8.jpg"]
+    known, unknown = images["pCT/Patient 5/CT/8.jpg"], images["nCT/x12.jpg"]
+    assert (known.slice_class, known.patient, known.names_patient) == (
+        BinaryClass.COVID_19,
+        "patient-5",
+        True,
+    )
+    assert (unknown.slice_class.label, unknown.patient) == ("Negative", "nCT/x12.jpg")
+    assert not unknown.names_patient
+    (root / "list.txt").write_text("".join(f"{one.line}\n" for one in images.values()))
+    assert listed_images(root / "list.txt") == list(images.values())
+    assert len(ictcf_slices(root, root / "list.txt")) == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("pCT/1.jpg 0\n", "CLASS_CONTRADICTED"),
+        ("nCT/1.jpg 0\nnCT/1.jpg 0\n", "LISTED_TWICE"),
+        ("nCT/1.jpg 2\n", "SLICE_CLASS"),
+        ("0_1_1_0001.png\n", "LIST_FORMAT"),
+        ("\n", "LIST_EMPTY"),
+    ],
+)
+def test_lists_without_their_folder_are_checked_too(tmp_path: Path, text: str, code: str) -> None:
+    (tmp_path / "list.txt").write_text(text)
+    with pytest.raises(CovidCTMaskNetError, match=r"list\.txt") as caught:
+        listed_images(tmp_path / "list.txt")
     assert caught.value.code == code
 
 

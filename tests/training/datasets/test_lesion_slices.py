@@ -37,6 +37,22 @@ def test_an_image_without_mask_or_number_is_named(tmp_path: Path) -> None:
         lesion_slices(tmp_path)
 
 
+def test_slices_without_lesions_can_be_left_out(tmp_path: Path) -> None:
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+    for number, side in enumerate((0, 10, 11)):
+        mask = np.zeros((32, 32), np.uint8)
+        mask[:side, :side] = 1
+        Image.fromarray(mask).save(tmp_path / "images" / f"{number}.jpg")
+        Image.fromarray(mask).save(tmp_path / "masks" / f"{number}.png")
+    assert len(lesion_slices(tmp_path)) == 3
+    assert [record["slice"] for record in lesion_slices(tmp_path, lesions_only=True)] == [2]
+    assert [record["slice"] for record in lesion_slices(tmp_path, lesions_only=True, minimum_area=0)] == [
+        1,
+        2,
+    ]
+
+
 def test_folds_share_no_patient_and_cover_all() -> None:
     records = [{"patient": str(index // 2), "file": index} for index in range(22)]
     pairs = folds(records, 5, seed=3)

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from covid_ct_mask_net.errors import CovidCTMaskNetError, UsageError
-from covid_ct_mask_net.training.datasets.lists import read_list
+from covid_ct_mask_net.errors import CovidCTMaskNetError, RefusedInputError, UsageError
+from covid_ct_mask_net.training.datasets.lists import listed_files, read_list
 
 
 def _write(tmp_path: Path, text: str) -> Path:
@@ -46,3 +46,18 @@ def test_missing_list_and_binary_file(tmp_path: Path) -> None:
     binary.write_bytes(b"\xff\xfe\x00\x9f")
     with pytest.raises(CovidCTMaskNetError, match="no text file"):
         read_list(binary)
+
+
+def test_files_are_found_under_either_name_or_with_another_suffix(tmp_path: Path) -> None:
+    listed = read_list(_write(tmp_path, "2_96_1328_0032.png\n7_13.jpg\n"))
+    for name in ("NCP_96_1328_0032.png", "7_13.png"):
+        (tmp_path / name).touch()
+    assert [path.name for path in listed_files(listed, tmp_path)] == ["NCP_96_1328_0032.png", "7_13.png"]
+    (tmp_path / "7_13.png").unlink()
+    with pytest.raises(RefusedInputError, match=r"7_13\.jpg is listed, but not in .*\(1 of 2 listed slices"):
+        listed_files(listed, tmp_path)
+
+
+def test_lines_are_written_as_they_were_read(tmp_path: Path) -> None:
+    text = "NCP_96_1328_0032.png 2 9 94 512 405\n0_1_2_0003.png\n7_13.jpg\n"
+    assert "".join(f"{one.line}\n" for one in read_list(_write(tmp_path, text))) == text
