@@ -19,7 +19,7 @@ from covid_ct_mask_net.networks.detector import LesionDetector
 from covid_ct_mask_net.training.baselines import WholeSliceClassifier
 from covid_ct_mask_net.training.changes import CHANGE, ChangeSliced, under_changes
 from covid_ct_mask_net.training.datasets.ictcf import BINARY_CLASS_NAMES
-from covid_ct_mask_net.training.datasets.read import ReadSliced
+from covid_ct_mask_net.training.datasets.read import WINDOW_LEVEL, WINDOW_WIDTH, ReadSliced
 from covid_ct_mask_net.training.datasets.records import FILE, IMAGE, PATIENT, SLICE_CLASS, Record, data_hash
 from covid_ct_mask_net.training.demographics import demographics
 from covid_ct_mask_net.training.evaluation import classification_report
@@ -104,9 +104,9 @@ def planned_slices(records: Sequence[Record], plan: ClassificationPlan) -> list[
     return under_changes(chosen, plan.changes) if plan.changes else chosen
 
 
-def evaluation_transforms() -> Compose:
-    """Return reading and changing of slices."""
-    return Compose([ReadSliced(), ChangeSliced()])
+def evaluation_transforms(window_level: float = WINDOW_LEVEL, window_width: float = WINDOW_WIDTH) -> Compose:
+    """Return reading, of volumes under a HU window, and changing of slices."""
+    return Compose([ReadSliced(window_level, window_width), ChangeSliced()])
 
 
 def prepare_slices(
@@ -130,6 +130,8 @@ class WriteClassifications(EvaluationWriter):
         For a folder without ``run.json``.
     detector : LesionDetector, optional
         Finds the lesions of samples, and the logits of their masks.
+    nms : mapping, optional
+        NMS thresholds of the network (`classifier_starts.nms_of`), which figures are written with.
     """
 
     def __init__(
@@ -139,11 +141,13 @@ class WriteClassifications(EvaluationWriter):
         records: Sequence[Record],
         described: RunInfo,
         detector: LesionDetector | None = None,
+        nms: Mapping[str, float] | None = None,
     ) -> None:
         self.folder = Path(folder)
         self.plan = plan
         self.described = described
         self.detector = detector
+        self.nms = dict(nms) if nms else {}
         self._shown = {records[index][FILE] for index in spread_out(len(records), plan.samples)}
         self._records: list[Mapping[str, Any]] = []
         self._logits: list[Tensor] = []
@@ -224,7 +228,8 @@ class WriteClassifications(EvaluationWriter):
             demographics=metadata or None,
         )
         evaluation = Evaluation(plan.dataset or name, plan.source, data_hash(records))
-        add_evaluation(self.folder, name, evaluation, figures, self.described)
+        noted = {"nms": self.nms} if self.nms else {}
+        add_evaluation(self.folder, name, evaluation, {**figures, **noted}, self.described)
 
     def _validation(self, name: str) -> Predictions | None:
         """Return the folder's validation predictions; a temperature is never fitted on what it scales.

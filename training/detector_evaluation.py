@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,12 @@ from covid_ct_mask_net.errors import UsageError
 from covid_ct_mask_net.labels import MaskType
 from covid_ct_mask_net.networks.classifier import CovidCTMaskNet
 from covid_ct_mask_net.networks.detector import LesionDetector
-from covid_ct_mask_net.training.datasets.read import ReadSliced
+from covid_ct_mask_net.training.datasets.read import WINDOW_LEVEL, WINDOW_WIDTH, ReadSliced
 from covid_ct_mask_net.training.datasets.records import FILE, IMAGE, MASK, PATIENT, Record, data_hash
 from covid_ct_mask_net.training.evaluation import DetectionReport
 from covid_ct_mask_net.training.handlers import EvaluationWriter
 from covid_ct_mask_net.training.lesion_statistics import SliceLesions, lesions_of, write_lesions
+from covid_ct_mask_net.training.metrics.protocols import Protocol, protocol
 from covid_ct_mask_net.training.predictions import MAIN
 from covid_ct_mask_net.training.runs import Evaluation, RunInfo, add_evaluation
 from covid_ct_mask_net.training.samples import (
@@ -51,8 +52,8 @@ class DetectionPlan:
         Of the evaluation.
     dataset, source
         Name for people, and ``internal`` or ``external``.
-    original_confidence
-        Score from which the original's AP counts detections.
+    original
+        Thresholds of the original's AP.
     samples
         Number of slices to keep for figures.
     sample_nms
@@ -66,7 +67,7 @@ class DetectionPlan:
     name: str = MAIN
     dataset: str = ""
     source: str = "internal"
-    original_confidence: float = 0.75
+    original: Protocol = field(default_factory=protocol)
     samples: int = 6
     sample_nms: tuple[float, ...] = (0.25, 0.75)
     overlays: bool = False
@@ -76,9 +77,18 @@ class DetectionPlan:
         object.__setattr__(self, "sample_nms", tuple(float(one) for one in self.sample_nms))
 
 
-def evaluation_transforms(mask_type: MaskType | str, minimum_area: int) -> Compose:
-    """Return reading and targets of slices with masks; label images stay, for Dice counts all lesions."""
-    return Compose([ReadSliced(), LesionTargetsd(mask_type, minimum_area, keep_mask=True)])
+def evaluation_transforms(
+    mask_type: MaskType | str,
+    minimum_area: int,
+    window_level: float = WINDOW_LEVEL,
+    window_width: float = WINDOW_WIDTH,
+) -> Compose:
+    """Return reading, of volumes under a HU window, and targets of slices with masks.
+
+    Label images stay, for Dice counts all lesions.
+    """
+    steps = [ReadSliced(window_level, window_width), LesionTargetsd(mask_type, minimum_area, keep_mask=True)]
+    return Compose(steps)
 
 
 class WriteDetections(EvaluationWriter):
@@ -117,12 +127,12 @@ class WriteDetections(EvaluationWriter):
         self.classifier = classifier
         self.mask_type = detector.settings.mask_type
         self._shown = {records[index][FILE] for index in spread_out(len(records), plan.samples)}
-        self._report = DetectionReport(self.mask_type, plan.original_confidence)
+        self._report = DetectionReport(self.mask_type, plan.original)
         self._lesions: list[SliceLesions] = []
 
     def reset(self) -> None:
         """Forget all slices."""
-        self._report = DetectionReport(self.mask_type, self.plan.original_confidence)
+        self._report = DetectionReport(self.mask_type, self.plan.original)
         self._lesions.clear()
 
     def collect(self, batch: Any, predicted: Any) -> None:
@@ -158,15 +168,9 @@ class WriteDetections(EvaluationWriter):
     def _overlay(
         self, item: Mapping[str, Any], labels: NDArray[np.uint8], detection: Mapping[str, Tensor]
     ) -> None:
-        sample = Sample(
-            item[FILE],
-            grey_levels(item[IMAGE]),
-            labels,
-            {self.detector.settings.roi_nms: SampleDetections.of(detection)},
-        )
-        stem = item[FILE].rsplit(".", 1)[0].replace("/", "_")
-        path = self.folder / OVERLAYS / f"{stem}.png"
-        inference_overlay(sample, path, self.mask_type, self.plan.overlay_score)
+        found = {self.detector.settings.roi_nms: SampleDetections.of(detection)}
+        sample = Sample(item[FILE], grey_levels(item[IMAGE]), labels, found)
+        write_overlay(self.folder, sample, self.mask_type, self.plan.overlay_score)
 
     def write(self) -> None:
         """Write figures and what belongs to them."""
@@ -176,12 +180,41 @@ class WriteDetections(EvaluationWriter):
         add_evaluation(self.folder, plan.name, evaluation, self._report.compute(), self.described)
 
 
-def loaded_detector(weights: str | Path, roi_nms: float | None = None) -> LesionDetector:
-    """Return the detector of a checkpoint, with another RoI NMS threshold if one is given."""
+def write_overlay(folder: Path, sample: Sample, mask_type: MaskType, score: float) -> Path | None:
+    """Draw a slice with its detections from a score on into ``overlays`` of a folder."""
+    stem = sample.file.rsplit(".", 1)[0].replace("/", "_")
+    return inference_overlay(sample, folder / OVERLAYS / f"{stem}.png", mask_type, score)
+
+
+def loaded_detector(
+    weights: str | Path,
+    roi_nms: float | None = None,
+    detections: int | None = None,
+    confidence: float | None = None,
+) -> LesionDetector:
+    """Return the detector of a checkpoint, with other thresholds where they are given.
+
+    Parameters
+    ----------
+    weights : path
+    roi_nms : float, optional
+        RoI NMS threshold; the checkpoint's if None.
+    detections : int, optional
+        Most detections of a slice; the checkpoint's if None.
+    confidence : float, optional
+        Score down to which detections are wanted: a checkpoint whose own threshold is higher gets this one.
+    """
     detector = load_segmentation(Path(weights))
-    if roi_nms is not None:
-        detector.roi_heads.nms_thresh = roi_nms
-        detector.settings = dataclasses.replace(detector.settings, roi_nms=roi_nms)
+    settings, heads = detector.settings, detector.roi_heads
+    heads.nms_thresh = settings.roi_nms if roi_nms is None else roi_nms
+    heads.detections_per_img = settings.detections if detections is None else detections
+    heads.score_thresh = settings.roi_score if confidence is None else min(settings.roi_score, confidence)
+    detector.settings = dataclasses.replace(
+        settings,
+        roi_nms=heads.nms_thresh,
+        detections=heads.detections_per_img,
+        roi_score=heads.score_thresh,
+    )
     return detector
 
 

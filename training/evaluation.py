@@ -10,10 +10,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from covid_ct_mask_net.labels import MaskType
-from covid_ct_mask_net.training.metrics.ap_intervals import coco_intervals, original_intervals
-from covid_ct_mask_net.training.metrics.bootstrap import Interval, classification_intervals
+from covid_ct_mask_net.training.metrics.ap_intervals import (
+    coco_intervals,
+    dice_intervals,
+    original_intervals,
+)
+from covid_ct_mask_net.training.metrics.bootstrap import (
+    Interval,
+    classification_intervals,
+    summed_intervals,
+)
 from covid_ct_mask_net.training.metrics.calibration import (
     brier_score,
+    calibration_intervals,
     fit_temperature,
     probabilities,
     reliability,
@@ -23,6 +32,7 @@ from covid_ct_mask_net.training.metrics.coco import CocoEvaluation
 from covid_ct_mask_net.training.metrics.lesion_dice import LesionDice
 from covid_ct_mask_net.training.metrics.original_ap import OriginalImageAP
 from covid_ct_mask_net.training.metrics.pooling import pool
+from covid_ct_mask_net.training.metrics.protocols import Protocol, protocol
 from covid_ct_mask_net.training.predictions import Predictions
 
 
@@ -50,7 +60,6 @@ def classification_report(
     seed : int
         Of the bootstrap.
     """
-    classes = len(class_names)
     chances = probabilities(predictions.logits)
     report: dict[str, Any] = {
         "slices": _level(predictions.true, predictions.predicted, predictions.patients, class_names, seed)
@@ -63,15 +72,9 @@ def classification_report(
         patient_of = dict(zip(groups, predictions.patients, strict=True))
         owners = [patient_of[str(name)] for name in pooled.groups]
         report[level] = _level(pooled.true, pooled.predicted, owners, class_names, seed)
-    report["calibration"] = _calibration(predictions, validation)
+    report["calibration"] = _calibration(predictions, validation, seed)
     if prevalence is not None:
-        ppv, npv = predictive_values(
-            confusion_matrix(predictions.true, predictions.predicted, classes), prevalence
-        )
-        report["at_prevalence"] = {
-            name: {"prevalence": prevalence[c], "ppv": float(ppv[c]), "npv": float(npv[c])}
-            for c, name in enumerate(class_names)
-        }
+        report["at_prevalence"] = _at_prevalence(predictions, class_names, prevalence, seed)
     report["demographics"] = dict(demographics) if demographics else "not available"
     return report
 
@@ -82,13 +85,15 @@ class DetectionReport:
     Parameters
     ----------
     mask_type : MaskType
-    original_confidence : float
-        Score threshold of the original's AP.
+    original : Protocol, optional
+        Thresholds of the original's AP, the default protocol's if not given. RoI NMS and number of detections
+        are those of the detector, which has to be set to them (`detector_evaluation.loaded_detector`).
     """
 
-    def __init__(self, mask_type: MaskType, original_confidence: float = 0.75) -> None:
+    def __init__(self, mask_type: MaskType, original: Protocol | None = None) -> None:
+        self._protocol = protocol() if original is None else original
         self._coco = CocoEvaluation(mask_type)
-        self._original = OriginalImageAP(original_confidence)
+        self._original = OriginalImageAP(self._protocol.thresholds, mask_type)
         self._dice = LesionDice(mask_type)
         self._patients: list[str] = []
 
@@ -120,19 +125,20 @@ class DetectionReport:
     def compute(self) -> dict[str, Any]:
         """Return ``coco_mask``, ``coco_box``, ``original_image_ap``, ``lesion_dice``, ``slices`` and more.
 
-        ``intervals`` holds patient-clustered 95 % intervals of mask AP, COCO's and the original's.
+        ``protocol`` says with which thresholds the original's AP was computed; ``intervals`` holds the
+        patient-clustered 95 % interval of each figure, by the same names.
         """
         intervals = {
             "coco_mask": coco_intervals(self._coco, self._patients),
+            "coco_box": coco_intervals(self._coco, self._patients, masks=False),
             "original_image_ap": original_intervals(self._original, self._patients),
+            "lesion_dice": dice_intervals(self._dice, self._patients),
         }
         return {
             "slices": len(self._patients),
             "patients": len(set(self._patients)),
-            "intervals": {
-                kind: {name: interval_values(one) for name, one in found.items()}
-                for kind, found in intervals.items()
-            },
+            "protocol": self._protocol.to_dict(),
+            "intervals": _plain(intervals),
             "coco_mask": self._coco.compute(masks=True).to_dict(),
             "coco_box": self._coco.compute(masks=False).to_dict(),
             "original_image_ap": self._original.compute(),
@@ -143,6 +149,14 @@ class DetectionReport:
 def interval_values(interval: Interval) -> dict[str, float]:
     """Return an interval as plain values."""
     return {"value": interval.estimate, "low": interval.low, "high": interval.high}
+
+
+def _plain(intervals: Mapping[str, Any]) -> dict[str, Any]:
+    """Return intervals in mappings within mappings as plain values."""
+    return {
+        name: _plain(one) if isinstance(one, Mapping) else interval_values(one)
+        for name, one in intervals.items()
+    }
 
 
 def _level(
@@ -170,7 +184,44 @@ def _level(
     }
 
 
-def _calibration(predictions: Predictions, validation: Predictions | None) -> dict[str, Any]:
+def _at_prevalence(
+    predictions: Predictions, class_names: Sequence[str], prevalence: Sequence[float], seed: int
+) -> dict[str, Any]:
+    classes = len(class_names)
+
+    def figures(confusions: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return PPV, then NPV, by class (m, 2 classes); NaN where a resample lacks a class."""
+        found = np.full((len(confusions), 2 * classes), np.nan)
+        for row, matrix in zip(found, confusions.reshape(-1, classes, classes), strict=True):
+            if matrix.sum(axis=1).all():
+                row[:] = np.concatenate(predictive_values(matrix, prevalence))
+        return found
+
+    # What is not known at all, for a class is missing, ends in a sentence here.
+    predictive_values(confusion_matrix(predictions.true, predictions.predicted, classes), prevalence)
+    cells = np.eye(classes**2)[predictions.true * classes + predictions.predicted]
+    intervals = [
+        _with_width(one) for one in summed_intervals(cells, figures, predictions.patients, seed=seed)
+    ]
+    return {
+        name: {
+            "prevalence": prevalence[c],
+            "ppv": intervals[c].estimate,
+            "npv": intervals[classes + c].estimate,
+            "intervals": _plain({"ppv": intervals[c], "npv": intervals[classes + c]}),
+        }
+        for c, name in enumerate(class_names)
+    }
+
+
+def _with_width(interval: Interval) -> Interval:
+    """Return an interval without bounds where all resamples agree: the patients are too few to tell."""
+    if interval.low == interval.high:
+        return Interval(interval.estimate, float("nan"), float("nan"))
+    return interval
+
+
+def _calibration(predictions: Predictions, validation: Predictions | None, seed: int) -> dict[str, Any]:
     def scores(temperature: float) -> dict[str, Any]:
         chances = probabilities(predictions.logits, temperature)
         diagram = reliability(chances, predictions.true)
@@ -178,6 +229,9 @@ def _calibration(predictions: Predictions, validation: Predictions | None) -> di
             "temperature": temperature,
             "ece": diagram.ece,
             "brier": brier_score(chances, predictions.true),
+            "intervals": _plain(
+                calibration_intervals(chances, predictions.true, predictions.patients, seed=seed)
+            ),
             "reliability": [
                 {"confidence": float(c), "accuracy": float(a), "count": int(n)}
                 for c, a, n in zip(diagram.confidence, diagram.accuracy, diagram.count, strict=True)

@@ -231,6 +231,33 @@ class SaveBest:
             self.save()
 
 
+class SaveEvery:
+    """Keep the model of every so many epochs beside the best one, as ``model-epoch-010.pt``.
+
+    MONAI's `CheckpointSaver` writes the states of networks; these files are checkpoints like ``model.pt``.
+
+    Parameters
+    ----------
+    save : callable
+        Writes a checkpoint with the name that it is given (`run_record.model_saver`).
+    every : int
+        Epochs; 0 or less keeps none.
+    """
+
+    def __init__(self, save: Callable[[str], object], every: int) -> None:
+        self.save = save
+        self.every = every
+
+    def attach(self, engine: Engine) -> None:
+        """Act when so many epochs are complete."""
+        if self.every > 0:
+            engine.add_event_handler(Events.EPOCH_COMPLETED(every=self.every), self)
+
+    def __call__(self, engine: Engine) -> None:
+        """Save the model of this epoch."""
+        self.save(f"model-epoch-{engine.state.epoch:03d}.pt")
+
+
 class StopWithoutGain:
     """End the training when validation has not improved for some epochs.
 

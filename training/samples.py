@@ -47,14 +47,14 @@ class SampleDetections:
     masks: NDArray[np.bool_]
 
     @classmethod
-    def of(cls, detection: Mapping[str, Tensor]) -> SampleDetections:
-        """Return the detection of a `LesionDetector`, with masks as pixels."""
+    def of(cls, detection: Mapping[str, Tensor], mask_threshold: float = MASK_THRESHOLD) -> SampleDetections:
+        """Return the detection of a `LesionDetector`, with masks as the pixels from a probability on."""
         masks = detection["masks"].detach().cpu().numpy()
         return cls(
             detection["boxes"].detach().cpu().numpy().astype(np.float32),
             detection["labels"].detach().cpu().numpy().astype(np.int64),
             detection["scores"].detach().cpu().numpy().astype(np.float32),
-            masks.reshape(len(masks), *masks.shape[-2:]) >= MASK_THRESHOLD,
+            masks.reshape(len(masks), *masks.shape[-2:]) >= mask_threshold,
         )
 
 

@@ -23,6 +23,7 @@ from covid_ct_mask_net.training.classifier_evaluation import (
     described_classifier,
     planned_slices,
 )
+from covid_ct_mask_net.training.classifier_starts import with_nms
 from covid_ct_mask_net.training.datasets.covidx import covidx_slices
 from covid_ct_mask_net.training.datasets.read import read_grey_image
 from covid_ct_mask_net.training.run_record import WriteRun
@@ -46,7 +47,7 @@ def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     evaluate(CONFIG, images, folder, evaluation="validation", limit=6)
     evaluate(
         CONFIG, images, folder, listed=str(data / "list.txt"), dataset_name="small", samples=2,
-        prevalence=[0.9, 0.05, 0.05], detector_weights=str(folder / "model.pt"),
+        prevalence=[0.9, 0.05, 0.05], detector_weights=str(folder / "model.pt"), roi_nms=0.5,
     )  # fmt: skip
     evaluate([CONFIG, "evaluate_robustness.yaml"], images, folder, limit=3)
     return folder
@@ -56,7 +57,7 @@ def test_predictions_are_the_networks_logits_in_the_lists_order(run: Path, data:
     predictions = read_run(run).predictions["test"]
     records = covidx_slices(data / "images", data / "list.txt")
     assert predictions.files == tuple(record["file"] for record in records)
-    network = load_classifier(run / "model.pt")
+    network = with_nms(load_classifier(run / "model.pt"), roi_nms=0.5)
     image = torch.from_numpy(read_grey_image(Path(records[5]["image"])))[None]
     with torch.no_grad():
         logits = network([image])[0].double().numpy()
@@ -75,6 +76,8 @@ def test_run_and_metrics_say_what_was_evaluated(run: Path) -> None:
     assert "after" not in read.metrics["validation"]["calibration"]
     assert metrics["at_prevalence"]["Control"]["prevalence"] == 0.9
     assert metrics["demographics"] == "not available"
+    assert metrics["nms"] == {"rpn_nms": 0.75, "roi_nms": 0.5}
+    assert read.metrics["validation"]["nms"] == {"rpn_nms": 0.75, "roi_nms": 0.75}
 
 
 def test_changes_are_evaluations_of_the_same_slices(run: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from builders.evaluations import evaluate, missing_properties, small_weights
+from builders.evaluations import evaluate, evaluation_workflow, missing_properties, small_weights
 from builders.lesion_data import make_cncb
 from builders.networks import random_slices
 from covid_ct_mask_net.errors import UsageError
@@ -41,9 +41,26 @@ def test_each_ap_has_its_name_and_interval(run: Path) -> None:
     assert (metrics["slices"], metrics["patients"]) == (6, 3)
     for kind in ("coco_mask", "coco_box", "original_image_ap"):
         assert 0 <= metrics[kind]["ap50"] <= 1
-    for kind in ("coco_mask", "original_image_ap"):
+    for kind in ("coco_mask", "coco_box", "original_image_ap"):
         interval = metrics["intervals"][kind]["ap50"]
         assert interval["value"] == pytest.approx(metrics[kind]["ap50"])
+    assert metrics["protocol"]["name"] == "paper"
+    assert metrics["protocol"]["changed"] == []
+
+
+def test_a_protocol_sets_the_detector_and_what_is_given_wins(run: Path, tmp_path: Path) -> None:
+    data = make_cncb(tmp_path / "data")
+    workflow = evaluation_workflow(
+        "evaluate_segmentation.yaml", data, run, protocol="readme", mask_threshold=0.5
+    )
+    workflow.parser.parse()
+    detector = workflow.parser.get_parsed_content("network_def")
+    heads = detector.roi_heads
+    assert (heads.nms_thresh, heads.detections_per_img, heads.score_thresh) == (0.75, 128, 0.05)
+    assert (detector.settings.roi_nms, detector.settings.detections) == (0.75, 128)
+    plan = workflow.parser.get_parsed_content("plan")
+    assert (plan.original.thresholds.confidence, plan.original.thresholds.mask_threshold) == (0.75, 0.5)
+    assert plan.original.changed == ("mask_threshold",)
 
 
 def test_lesions_samples_and_overlays_are_left_for_figures(run: Path) -> None:
@@ -66,7 +83,9 @@ def test_all_figures_of_segmentation_are_drawn_from_it(run: Path, tmp_path: Path
     assert {"figure-1-seg.png", "figure-2-seg.png", "figure-6-seg.png", "logits-seg.png"} <= files
     rows = (tmp_path / "table-6.csv").read_text()
     assert "COCO, masks" in rows
-    assert "(other slices)" in rows
+    assert "seg: difference" in rows
+    # Table 6 is of ResNet50.
+    assert "is compared with no figure" in (tmp_path / "table-6.md").read_text()
 
 
 def test_the_configuration_has_the_properties_of_a_bundle(run: Path, tmp_path: Path) -> None:
@@ -83,6 +102,10 @@ def test_a_threshold_for_samples_is_not_kept(run: Path) -> None:
     assert detector.roi_heads.nms_thresh == 0.25
     changed = loaded_detector(run / "model.pt", 0.75)
     assert (changed.roi_heads.nms_thresh, changed.settings.roi_nms) == (0.75, 0.75)
+    assert (changed.settings.detections, changed.settings.roi_score) == (100, 0.05)
+    lower = loaded_detector(run / "model.pt", detections=7, confidence=0.01)
+    assert len(detected(lower, image, 0.9)["scores"]) == 7
+    assert lower.settings.roi_score == 0.01
 
 
 def test_nothing_to_evaluate_is_said(run: Path, tmp_path: Path) -> None:

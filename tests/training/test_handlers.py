@@ -21,6 +21,7 @@ from covid_ct_mask_net.training.handlers import (
     LossAverages,
     LossBar,
     SaveBest,
+    SaveEvery,
     StopOnNonFinite,
     StopWithoutGain,
     loss_of,
@@ -112,6 +113,15 @@ def test_without_validation_every_epoch_is_saved() -> None:
     SaveBest(lambda: saved.append(trainer.state.epoch)).attach(trainer)
     trainer.run([0], max_epochs=2)
     assert saved == [1, 2]
+
+
+@pytest.mark.parametrize(("every", "expected"), [(2, [2, 4]), (5, [5]), (0, [])])
+def test_the_model_of_every_few_epochs_is_kept(every: int, expected: list[int]) -> None:
+    trainer = _trainer([1.0] * 5)
+    saved: list[str] = []
+    SaveEvery(saved.append, every).attach(trainer)
+    trainer.run([0], max_epochs=5)
+    assert saved == [f"model-epoch-{epoch:03d}.pt" for epoch in expected]
 
 
 NAN = float("nan")

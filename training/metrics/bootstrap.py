@@ -161,6 +161,35 @@ def clustered_intervals(
     ]
 
 
+def summed_intervals(
+    values: ArrayLike,
+    statistics: Callable[[Floats], ArrayLike],
+    patients: Sequence[str],
+    *,
+    seed: int = 0,
+    replicates: int = REPLICATES,
+) -> list[Interval]:
+    """Return the intervals of figures that follow from sums over items, all resamples at once.
+
+    Parameters
+    ----------
+    values : (n, k)
+        What is added up.
+    statistics : callable
+        From sums (m, k) to figures (m, figures), NaN where one does not exist.
+    patients : sequence of str
+        Whose each item is.
+    seed, replicates : int
+    """
+    table = np.asarray(values, dtype=np.float64)
+    names, owner = _clusters(patients, len(table))
+    by_patient = np.zeros((len(names), table.shape[1]))
+    np.add.at(by_patient, owner, table)
+    spread = np.asarray(statistics(_weights(len(names), replicates, seed) @ by_patient), dtype=np.float64)
+    (estimates,) = np.asarray(statistics(table.sum(axis=0)[None]), dtype=np.float64)
+    return [_interval(one, column, 0) for one, column in zip(estimates, spread.T, strict=True)]
+
+
 def _clusters(patients: Sequence[str], count: int) -> tuple[NDArray[np.str_], NDArray[np.int64]]:
     if len(patients) != count or not count:
         raise UsageError(

@@ -6,6 +6,7 @@ into certainty; a temperature fitted on validation slices repairs that without c
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
 from covid_ct_mask_net.errors import UsageError
+from covid_ct_mask_net.training.metrics.bootstrap import REPLICATES, Interval, summed_intervals
 
 Floats = NDArray[np.float64]
 BINS = 15
@@ -62,7 +64,7 @@ def reliability(probability: ArrayLike, true: ArrayLike, bins: int = BINS) -> Re
     chances, truth = _checked(probability, true)
     confidence, right = chances.max(axis=1), chances.argmax(axis=1) == truth
     edges = np.linspace(0, 1, bins + 1)
-    place = np.clip(np.digitize(confidence, edges[1:-1], right=True), 0, bins - 1)
+    place = _bins_of(confidence, bins)
     count = np.bincount(place, minlength=bins)
     filled = np.maximum(count, 1)
     mean_confidence = np.bincount(place, weights=confidence, minlength=bins) / filled
@@ -83,6 +85,43 @@ def brier_score(probability: ArrayLike, true: ArrayLike) -> float:
     chances, truth = _checked(probability, true)
     wanted = np.eye(chances.shape[1])[truth]
     return float(((chances - wanted) ** 2).sum(axis=1).mean())
+
+
+def calibration_intervals(
+    probability: ArrayLike,
+    true: ArrayLike,
+    patients: Sequence[str],
+    *,
+    bins: int = BINS,
+    seed: int = 0,
+    replicates: int = REPLICATES,
+) -> dict[str, Interval]:
+    """Return intervals of ``ece`` and ``brier`` by patient-clustered bootstrap.
+
+    ECE adds up absolute differences, which chance makes larger: that of resamples lies above that of the
+    sample on average, and its interval may lie above it, too.
+
+    Parameters
+    ----------
+    probability : (n, classes)
+    true : (n,) of int
+    patients : sequence of str
+        Whose each item is.
+    bins, seed, replicates : int
+    """
+    chances, truth = _checked(probability, true)
+    confidence, right = chances.max(axis=1), chances.argmax(axis=1) == truth
+    squares = ((chances - np.eye(chances.shape[1])[truth]) ** 2).sum(axis=1)
+    # Of each item: the surplus of confidence in its bin, the squared error, and one.
+    surplus = np.eye(bins)[_bins_of(confidence, bins)] * (confidence - right)[:, None]
+    values = np.column_stack([surplus, squares, np.ones(len(truth))])
+
+    def figures(sums: Floats) -> Floats:
+        count = sums[:, -1]
+        return np.column_stack([np.abs(sums[:, :bins]).sum(axis=1) / count, sums[:, bins] / count])
+
+    found = summed_intervals(values, figures, patients, seed=seed, replicates=replicates)
+    return dict(zip(("ece", "brier"), found, strict=True))
 
 
 def negative_log_likelihood(logits: ArrayLike, true: ArrayLike, temperature: float = 1.0) -> float:
@@ -112,6 +151,12 @@ def fit_temperature(logits: ArrayLike, true: ArrayLike) -> float:
         method="bounded",
     )
     return float(np.exp(found.x))
+
+
+def _bins_of(confidence: Floats, bins: int) -> NDArray[np.int64]:
+    """Return the bin of each confidence, bins open to the left."""
+    edges = np.linspace(0, 1, bins + 1)
+    return np.clip(np.digitize(confidence, edges[1:-1], right=True), 0, bins - 1)
 
 
 def _checked(values: ArrayLike, true: ArrayLike) -> tuple[Floats, NDArray[np.int64]]:

@@ -50,6 +50,24 @@ class AveragePrecision:
     by_class: Mapping[str, float]
     by_class50: Mapping[str, float]
 
+    @classmethod
+    def of(cls, precision: NDArray[np.float64], names: Mapping[int, str]) -> AveragePrecision:
+        """Return the figures of COCO's precision (IoU thresholds, recall steps, classes); -1 is undefined.
+
+        Parameters
+        ----------
+        precision : array
+        names : mapping of int to str
+            Classes in their order.
+        """
+        return cls(
+            ap=_mean(precision),
+            ap50=_mean(precision[_AT_50 : _AT_50 + 1]),
+            ap75=_mean(precision[_AT_75 : _AT_75 + 1]),
+            by_class={name: _mean(precision[..., index]) for index, name in enumerate(names.values())},
+            by_class50={name: _mean(precision[0, :, index]) for index, name in enumerate(names.values())},
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, as ``metrics.json`` holds them."""
         return {
@@ -124,16 +142,7 @@ class CocoEvaluation:
 
     def compute(self, masks: bool = True) -> AveragePrecision:
         """Return AP of masks, or of boxes, over all slices added so far."""
-        precision = self._precision("segm" if masks else "bbox")
-        return AveragePrecision(
-            ap=_mean(precision),
-            ap50=_mean(precision[_AT_50 : _AT_50 + 1]),
-            ap75=_mean(precision[_AT_75 : _AT_75 + 1]),
-            by_class={name: _mean(precision[..., index]) for index, name in enumerate(self.names.values())},
-            by_class50={
-                name: _mean(precision[0, :, index]) for index, name in enumerate(self.names.values())
-            },
-        )
+        return AveragePrecision.of(self._precision("segm" if masks else "bbox"), self.names)
 
     def matched(self, kind: str) -> Any:
         """Return COCO's evaluation (``segm`` or ``bbox``) with detections matched, not accumulated yet."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,29 +32,40 @@ class LesionDice:
     def __init__(self, mask_type: MaskType, confidence: float = 0.5) -> None:
         self.names = detector_class_names(mask_type)
         self.confidence = confidence
-        self._both = dict.fromkeys(self.names, 0)
-        self._either = dict.fromkeys(self.names, 0)
-        self._slices: dict[int, list[float]] = {label: [] for label in self.names}
+        self._pixels: list[list[tuple[int, int]]] = []
 
     def update(self, detection: Mapping[str, Tensor], labels: NDArray[np.integer]) -> None:
         """Add one slice: a detection, and its lesion labels (H, W) under the mask type."""
         found = outlined_labels(detection, labels.shape, self.confidence)
-        for label in self.names:
-            ours, theirs = found == label, labels == label
-            both, either = int((ours & theirs).sum()), int(ours.sum()) + int(theirs.sum())
-            self._both[label] += both
-            self._either[label] += either
-            if either:
-                self._slices[label].append(2 * both / either)
+        by_class = [(found == label, labels == label) for label in self.names]
+        self._pixels.append(
+            [(int((ours & theirs).sum()), int(ours.sum()) + int(theirs.sum())) for ours, theirs in by_class]
+        )
+
+    def by_slice(self) -> NDArray[np.int64]:
+        """Return pixels in both, and in either counted twice where in both, (slices, classes, 2)."""
+        return np.array(self._pixels, dtype=np.int64).reshape(-1, len(self.names), 2)
 
     def compute(self) -> dict[str, dict[str, float]]:
-        """Return ``dice`` and ``slice_dice`` by class name; NaN for classes neither there nor found."""
+        """Return what `figures_of` does for all slices."""
+        return self.figures_of(self.by_slice())
+
+    def figures_of(self, pixels: NDArray[np.int64]) -> dict[str, dict[str, float]]:
+        """Return ``dice`` and ``slice_dice`` of slices (`by_slice`) by class name.
+
+        NaN for classes neither there nor found.
+        """
+        both, either = pixels[..., 0], pixels[..., 1]
+        there = either > 0
+        slice_dice = np.divide(2 * both, either, out=np.zeros(both.shape), where=there)
         return {
-            "dice": {name: _ratio(2 * self._both[c], self._either[c]) for c, name in self.names.items()},
-            "slice_dice": {
-                name: _ratio(sum(self._slices[c]), len(self._slices[c])) for c, name in self.names.items()
-            },
+            "dice": self._named(2 * both.sum(axis=0), either.sum(axis=0)),
+            "slice_dice": self._named(slice_dice.sum(axis=0), there.sum(axis=0)),
         }
+
+    def _named(self, numerators: NDArray[Any], denominators: NDArray[Any]) -> dict[str, float]:
+        rows = zip(self.names.values(), numerators, denominators, strict=True)
+        return {name: float(ours / whole) if whole else float("nan") for name, ours, whole in rows}
 
 
 def outlined_labels(
@@ -68,7 +80,3 @@ def outlined_labels(
             mask = detection["masks"][index].detach().cpu().numpy().reshape(shape)
             painted[mask >= MASK_THRESHOLD] = int(detection["labels"][index])
     return painted
-
-
-def _ratio(numerator: float, denominator: float) -> float:
-    return numerator / denominator if denominator else float("nan")

@@ -1,12 +1,19 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
 
 from covid_ct_mask_net.labels import MaskType
-from covid_ct_mask_net.training.metrics.ap_intervals import coco_intervals, original_intervals
+from covid_ct_mask_net.training.metrics.ap_intervals import (
+    coco_intervals,
+    dice_intervals,
+    original_intervals,
+)
 from covid_ct_mask_net.training.metrics.coco import CocoEvaluation
+from covid_ct_mask_net.training.metrics.lesion_dice import LesionDice
 from covid_ct_mask_net.training.metrics.original_ap import OriginalImageAP
 from covid_ct_mask_net.training.targets import detection_target
 
@@ -34,12 +41,41 @@ def test_estimates_are_those_of_the_metrics() -> None:
     coco, original = _evaluated([True, True, False, True] * 3)
     patients = [str(index // 2) for index in range(12)]
     plain = coco.compute(masks=True)
-    for name, interval in coco_intervals(coco, patients, replicates=50).items():
+    for name in ("ap", "ap50", "ap75"):
+        interval = coco_intervals(coco, patients, replicates=50)[name]
         assert interval.estimate == pytest.approx(getattr(plain, name))
         assert interval.low <= interval.estimate <= interval.high
-    for name, interval in original_intervals(original, patients, replicates=50).items():
+        interval = original_intervals(original, patients, replicates=50)[name]
         assert interval.estimate == pytest.approx(original.compute()[name])
         assert interval.low < 0.75 < interval.high
+
+
+def test_each_class_and_iou_has_an_interval() -> None:
+    coco, original = _evaluated([True, False] * 6)
+    patients = [str(index // 2) for index in range(12)]
+    found = coco_intervals(coco, patients, replicates=20)
+    assert found["by_class50"]["Ground-glass opacity"] == found["ap50"]
+    assert math.isnan(found["by_class"]["Consolidation"].low), "the class does not occur"
+    found = original_intervals(original, patients, replicates=20)
+    assert found["by_iou"]["0.50"] == found["ap50"]
+    assert found["by_class"]["Ground-glass opacity"].estimate == 0.5
+
+
+def test_dice_has_the_interval_of_its_patients() -> None:
+    labels = np.zeros((10, 10), np.uint8)
+    labels[:4] = 1
+    dice = LesionDice(MaskType.BOTH)
+    for hit in [True] * 4 + [False] * 4:
+        masks = torch.from_numpy(labels[None, None] * float(hit))
+        dice.update({"masks": masks, "labels": torch.tensor([1]), "scores": torch.tensor([0.9])}, labels)
+    together = dice_intervals(dice, ["a"] * 4 + ["b"] * 4, replicates=200)
+    apart = dice_intervals(dice, [str(index) for index in range(8)], replicates=200)
+    for kind in ("dice", "slice_dice"):
+        wide, narrow = together[kind]["Ground-glass opacity"], apart[kind]["Ground-glass opacity"]
+        assert wide.estimate == narrow.estimate == pytest.approx(dice.compute()[kind]["Ground-glass opacity"])
+        assert (wide.low, wide.high) == (0, 1)
+        assert 0 < narrow.low < narrow.estimate < narrow.high < 1
+        assert math.isnan(together[kind]["Consolidation"].low)
 
 
 def test_a_detector_that_never_fails_has_no_spread() -> None:

@@ -8,6 +8,7 @@ from covid_ct_mask_net.training.metrics.bootstrap import (
     Interval,
     classification_intervals,
     clustered_interval,
+    summed_intervals,
 )
 
 
@@ -51,6 +52,17 @@ def test_any_statistic_agrees_with_the_fast_way() -> None:
     assert slow.estimate == fast.estimate
     assert slow.low == pytest.approx(fast.low, abs=0.03)
     assert slow.high == pytest.approx(fast.high, abs=0.03)
+
+
+def test_figures_of_sums_agree_with_the_slow_way() -> None:
+    true, predicted, patients = _clustered(40, 5)
+    right = (true == predicted).astype(float)
+    values = np.column_stack([right, np.ones(len(right))])
+    (fast,) = summed_intervals(values, lambda sums: sums[:, :1] / sums[:, 1:], patients)
+    slow = clustered_interval(lambda index: float(right[index].mean()), patients, replicates=1000)
+    assert fast.estimate == slow.estimate == 0.8
+    assert fast.low == pytest.approx(slow.low, abs=0.03)
+    assert fast.high == pytest.approx(slow.high, abs=0.03)
 
 
 def test_perfect_figures_have_the_exact_interval_of_their_patients() -> None:
