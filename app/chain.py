@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -157,7 +157,8 @@ class StudyChain:
                 "source_key": job.source.key,
                 "warnings": job.source.warnings,
             }
-            job.data = LoadNiftid("volume", self.limits.nifti, job.opened_nifti)(job.data)
+            axial = self.rules.geometry.axial
+            job.data = LoadNiftid("volume", self.limits.nifti, job.opened_nifti, axial)(job.data)
             return
         series = job.data.pop("series")
         warnings = self.gates.check([instance.header for instance in series.instances])
@@ -259,8 +260,8 @@ class StudyChain:
         return assemble.assessed(source, job.data["outcome"], self.pipeline.model)
 
 
-def dicom_jobs(studies: Iterable[intake.Study], refused: Mapping[str, int]) -> Iterator[StudyJob]:
-    """Yield one job a study, in their order; ``refused`` counts the refused files of the input by code."""
+def dicom_jobs(studies: Iterable[intake.Study]) -> Iterator[StudyJob]:
+    """Yield one job a study, in their order; what else the input holds has no part in their results."""
     for study in studies:
         accepted = sum(len(series.instances) for series in study.series)
         yield StudyJob(
@@ -269,7 +270,7 @@ def dicom_jobs(studies: Iterable[intake.Study], refused: Mapping[str, int]) -> I
                 kind="dicom",
                 key=study.study_instance_uid,
                 study_instance_uid=study.study_instance_uid,
-                files=counted(refused, accepted),
+                files=counted(study.refused, accepted),
                 packages=_PACKAGES,
             ),
             study=study,

@@ -49,6 +49,7 @@ class Frame:
     ) -> NDArray[np.float32]:
         """Return the slice in HU, float32, shape (rows, columns); errors as ``pixels.decode``."""
         stored = stored_values(self.instance, limits, frame=(self.number or 1) - 1)
+        pixels.check_content(stored, self.header)
         return pixels.to_hounsfield(stored, self.header)
 
 

@@ -79,12 +79,15 @@ class FileRefusedError(Exception):
         Reason code in capitals.
     sentence : str
         The reason in words, without file name or patient data.
+    study_instance_uid : str, optional
+        Study that the file says it belongs to, where it was read that far.
     """
 
-    def __init__(self, code: str, sentence: str) -> None:
+    def __init__(self, code: str, sentence: str, study_instance_uid: str | None = None) -> None:
         super().__init__(sentence)
         self.code = code
         self.sentence = sentence
+        self.study_instance_uid = study_instance_uid
 
 
 @contextlib.contextmanager
@@ -148,20 +151,39 @@ def read_bytes(path: Path, limits: Limits) -> bytes:
         with file:
             dataset = dcmread(file, stop_before_pixels=True)
             length = file.tell()
-            _check_nesting(dataset, limits.nesting)
-            check_identifiers(dataset)
             if syntax == DeflatedExplicitVRLittleEndian:
                 dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
-            if is_ct_image(dataset):
-                check_ct_image(dataset, limits)
-            if length > limits.header_bytes:
-                raise FileRefusedError(
-                    "FILE_SIZE",
-                    f"The header of the file has {length} bytes; at most {limits.header_bytes} are accepted "
-                    "(header_bytes).",
-                )
+            try:
+                _check_header(dataset, length, limits)
+            except FileRefusedError as refusal:
+                refusal.study_instance_uid = _study_of(dataset)
+                raise
             file.seek(0)
             return (_DEFLATED if syntax == DeflatedExplicitVRLittleEndian else _PLAIN) + file.read(length)
+
+
+def _check_header(dataset: Dataset, length: int, limits: Limits) -> None:
+    _check_nesting(dataset, limits.nesting)
+    check_identifiers(dataset)
+    if is_ct_image(dataset):
+        check_ct_image(dataset, limits)
+    if length > limits.header_bytes:
+        raise FileRefusedError(
+            "FILE_SIZE",
+            f"The header of the file has {length} bytes; at most {limits.header_bytes} are accepted "
+            "(header_bytes).",
+        )
+
+
+def _study_of(header: Dataset) -> str | None:
+    """Return the Study Instance UID of a header that is refused, or None if there is no such UID."""
+    value = "\\".join(text(header, "StudyInstanceUID"))
+    return value if is_uid(value) else None
+
+
+def is_uid(value: str) -> bool:
+    """Tell whether a text has the form of a UID (PS3.5 section 9.1)."""
+    return len(value) <= 64 and _UID_FORM.fullmatch(value) is not None
 
 
 def parse(header: bytes, limits: Limits) -> Dataset:
@@ -364,7 +386,7 @@ def check_identifiers(header: Dataset) -> None:
         )
     for keyword in _IDENTIFIERS:
         value = "\\".join(text(header, keyword))
-        if len(value) > 64 or not _UID_FORM.fullmatch(value):
+        if not is_uid(value):
             raise FileRefusedError(
                 "UID_INVALID",
                 f"{keyword} is not a UID: numbers and dots, at most 64 characters, are expected.",

@@ -12,7 +12,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pydicom.dataset import Dataset
@@ -62,11 +62,15 @@ class Series:
 
 @dataclass(frozen=True, eq=False)
 class Study:
-    """One study of one patient; ``refusal`` says why it must not be assessed at all."""
+    """One study of one patient; ``refusal`` says why it must not be assessed at all.
+
+    ``refused`` counts, by code, the files that say they belong to it and are not used.
+    """
 
     study_instance_uid: str
     series: tuple[Series, ...]
     refusal: Reason | None = None
+    refused: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def pseudonym(self) -> str:
@@ -76,11 +80,15 @@ class Study:
 
 @dataclass(frozen=True)
 class RefusedFile:
-    """A file that is not used; the sentence names neither file nor patient, the path may."""
+    """A file that is not used; the sentence names neither file nor patient, the path may.
+
+    ``study_instance_uid`` is that of its header, or None where it was not read that far.
+    """
 
     path: Path
     code: str
     sentence: str
+    study_instance_uid: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,7 +158,7 @@ def scan(
     refused = [outcome for outcome in outcomes if isinstance(outcome, RefusedFile)]
     refused += [_unlisted(folder) for folder in unreadable]
     return Intake(
-        studies=_studies(instances, limits),
+        studies=_studies(instances, refused, limits),
         refused_files=tuple(sorted(refused, key=lambda file: (file.code, file.path))),
         accepted=len(instances),
         modalities=dict(sorted(Counter(_modality(instance) for instance in instances).items())),
@@ -235,7 +243,7 @@ def _read(path: Path, limits: Limits, read_header: HeaderReader) -> Instance | R
     try:
         header = read_header(path, limits)
     except headers.FileRefusedError as refusal:
-        return RefusedFile(path, refusal.code, refusal.sentence)
+        return RefusedFile(path, refusal.code, refusal.sentence, refusal.study_instance_uid)
     if not headers.is_ct_image(header):
         header = _abridged(header)
     return Instance(path, str(header.SOPInstanceUID), header, status.st_size, status.st_mtime_ns)
@@ -263,11 +271,19 @@ def _modality(instance: Instance) -> str:
     return modality if re.fullmatch(r"[A-Z0-9_]{1,16}", modality) else "unknown"
 
 
-def _studies(instances: Iterable[Instance], limits: Limits) -> tuple[Study, ...]:
+def _studies(
+    instances: Iterable[Instance], refused: Iterable[RefusedFile], limits: Limits
+) -> tuple[Study, ...]:
     by_study: defaultdict[str, list[Instance]] = defaultdict(list)
     for instance in instances:
         by_study[str(instance.header.StudyInstanceUID)].append(instance)
-    return tuple(_study(uid, by_study[uid], limits) for uid in sorted(by_study))
+    counts: defaultdict[str | None, Counter[str]] = defaultdict(Counter)
+    for file in refused:
+        counts[file.study_instance_uid][file.code] += 1
+    return tuple(
+        replace(_study(uid, by_study[uid], limits), refused=dict(sorted(counts[uid].items())))
+        for uid in sorted(by_study)
+    )
 
 
 def _study(uid: str, instances: list[Instance], limits: Limits) -> Study:

@@ -96,22 +96,47 @@ def decode(instance: Instance, limits: Limits | None = None, *, frame: int = 0) 
     Raises
     ------
     FileRefusedError
-        ``CHANGED_DURING_READ``, ``PIXEL_LENGTH``, ``PIXEL_DECODE``, ``TRANSFER_SYNTAX``, ``UNREADABLE``.
+        ``CHANGED_DURING_READ``, ``PIXEL_LENGTH``, ``PIXEL_DECODE``, ``TRANSFER_SYNTAX``, ``UNREADABLE``;
+        ``PIXEL_CONSTANT`` from ``check_content``.
     NotAssessableError
         From ``calibration``.
     """
-    return to_hounsfield(stored_values(instance, limits or Limits(), frame=frame), instance.header)
+    stored = stored_values(instance, limits or Limits(), frame=frame)
+    check_content(stored, instance.header)
+    return to_hounsfield(stored, instance.header)
+
+
+def check_content(stored: NDArray, header: Dataset) -> None:
+    """Check that a decoded slice shows something: an image of a scanner has noise, also in air.
+
+    Parameters
+    ----------
+    stored : NDArray
+        Stored values of the slice, shape (rows, columns).
+    header : Dataset
+        Of the slice; pixels that hold its padding value (PS3.3 C.7.5.1.1.2) are no part of what it shows.
+
+    Raises
+    ------
+    FileRefusedError
+        ``PIXEL_CONSTANT`` if all pixels, or all that are not padding, have one value.
+    """
+    padding = _padding_range(header)
+    # Every fourth pixel is enough to tell an image from nothing; the others are for what looks like nothing.
+    if _is_constant(stored[::4, ::4], padding) and _is_constant(stored, padding):
+        raise FileRefusedError(
+            "PIXEL_CONSTANT",
+            "All pixels of a slice have one value, so that it shows nothing; send the images again.",
+        )
 
 
 def to_hounsfield(stored: NDArray, header: Dataset) -> NDArray[np.float32]:
     """Return stored values in HU, padding as air; shapes are equal."""
     slope, intercept = calibration(header)
     hu = stored.astype(np.float32) * np.float32(slope) + np.float32(intercept)
-    first = _padding(header, "PixelPaddingValue")
-    if first is not None:
-        last = _padding(header, "PixelPaddingRangeLimit")
-        low, high = sorted((first, first if last is None else last))
-        hu[(stored >= low) & (stored <= high)] = AIR_HU
+    padding = _padding_range(header)
+    if padding is not None:
+        hu[(stored >= padding[0]) & (stored <= padding[1])] = AIR_HU
     return hu
 
 
@@ -284,6 +309,21 @@ def _stored_bits(raw: NDArray, bits: int, signed: bool) -> NDArray:
         return samples & np.uint16((1 << bits) - 1) if shift else samples
     values = samples.view(np.int16)
     return (values << shift) >> shift if shift else values
+
+
+def _is_constant(stored: NDArray, padding: tuple[int, int] | None) -> bool:
+    shown = stored if padding is None else stored[(stored < padding[0]) | (stored > padding[1])]
+    return not shown.size or bool(shown.min() == shown.max())
+
+
+def _padding_range(header: Dataset) -> tuple[int, int] | None:
+    """Return the lowest and the highest stored value that is padding, or None if nothing is."""
+    first = _padding(header, "PixelPaddingValue")
+    if first is None:
+        return None
+    last = _padding(header, "PixelPaddingRangeLimit")
+    low, high = sorted((first, first if last is None else last))
+    return low, high
 
 
 def _padding(header: Dataset, keyword: str) -> int | None:

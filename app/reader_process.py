@@ -64,7 +64,7 @@ def answer(request: dict[str, str | int], limits: Limits) -> bytes:
         stored = pixels.stored_values(instance, limits, frame=int(request["frame"]))
         return PIXELS + SHAPE.pack(*stored.shape, stored.dtype.kind == "i") + stored.tobytes()
     except headers.FileRefusedError as refusal:
-        return REFUSED + json.dumps([refusal.code, refusal.sentence]).encode()
+        return REFUSED + json.dumps([refusal.code, refusal.sentence, refusal.study_instance_uid]).encode()
     except MemoryError:
         return _too_large(limits)
 

@@ -242,8 +242,10 @@ class _Reader:
         """
         answer = self.ask(json.dumps(request).encode())
         if answer[:1] == REFUSED:
-            code, sentence = json.loads(bytes(answer[1:]))
-            raise FileRefusedError(code, sentence)
+            code, sentence, *study = json.loads(bytes(answer[1:]))
+            # A reader that was taken over may say anything.
+            told = study and isinstance(study[0], str) and headers.is_uid(study[0])
+            raise FileRefusedError(code, sentence, study[0] if told else None)
         if answer[:1] != kind:
             raise ReaderLostError("The reader answered something else than it was asked.")
         return answer[1:]

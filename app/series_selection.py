@@ -40,8 +40,9 @@ class SelectionRules:
         Whether images that call themselves DERIVED are eligible.
     full_coverage_mm, coverage_points
         A stack as long as a chest gets all of the points, a shorter one its share.
-    thickness_points
-        Pairs (slice thickness in mm up to which, points), thinnest first; none beyond the last.
+    thin_mm, medium_mm, thick_mm
+        Slice thickness up to which a series gets ``thin_points``, ``medium_points`` and ``thick_points``;
+        thicker ones get none.
     sharp_kernel_points
         For a lung or bone kernel.
     chest_points, elsewhere_points
@@ -57,13 +58,27 @@ class SelectionRules:
     derived: bool = False
     full_coverage_mm: float = 250.0
     coverage_points: float = 40.0
-    thickness_points: tuple[tuple[float, float], ...] = ((3.0, 30.0), (5.0, 20.0), (10.0, 5.0))
+    thin_mm: float = 3.0
+    thin_points: float = 30.0
+    medium_mm: float = 5.0
+    medium_points: float = 20.0
+    thick_mm: float = 10.0
+    thick_points: float = 5.0
     sharp_kernel_points: float = 20.0
     chest_points: float = 10.0
     elsewhere_points: float = -20.0
     defect_points: float = -10.0
     geometry: GeometryRules = field(default_factory=GeometryRules)
     series_rules: tuple[SeriesRule, ...] = ()
+
+    @property
+    def steps(self) -> tuple[tuple[float, float], ...]:
+        """Pairs of slice thickness (mm) and the points up to there, thinnest first."""
+        return (
+            (self.thin_mm, self.thin_points),
+            (self.medium_mm, self.medium_points),
+            (self.thick_mm, self.thick_points),
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -202,9 +217,7 @@ def _parts(header: Dataset, grid: StackGeometry, rules: SelectionRules) -> list[
     between = grid.report.spacing_mm[2]
     coverage = between * len(grid.order)
     thickness = grid.report.slice_thickness_mm or between
-    by_thickness = next(
-        (points for limit, points in rules.thickness_points if thickness <= limit + 1e-6), 0.0
-    )
+    by_thickness = next((points for limit, points in rules.steps if thickness <= limit + 1e-6), 0.0)
     parts = [
         (
             rules.coverage_points * min(1.0, coverage / rules.full_coverage_mm),

@@ -118,8 +118,11 @@ def _is_axial(image: Instance, rules: GeometryRules) -> bool:
 def _split(series: Series) -> tuple[Stack, ...]:
     enhanced = [image for image in series.instances if image.header.SOPClassUID in headers.ENHANCED_CT]
     if enhanced:
-        # Each multi-frame instance is an acquisition of its own; concatenations share no frame.
-        return tuple(Stack(replace(series, instances=(image,))) for image in series.instances)
+        # Each multi-frame image is an acquisition of its own; a large one may lie in several instances.
+        return tuple(
+            _concatenation(series, parts) if uid else Stack(replace(series, instances=tuple(parts)))
+            for uid, parts in _by_concatenation(series.instances)
+        )
     regular = not _overlaps(series.instances) and _uniform(series.instances)
     for separator in _SEPARATORS:
         parts = _parts(series.instances, separator)
@@ -143,6 +146,59 @@ def _split(series: Series) -> tuple[Stack, ...]:
         )
     # A few duplicates, or slices that differ: the geometry verdict names them.
     return (Stack(series),)
+
+
+def _by_concatenation(instances: Sequence[Instance]) -> list[tuple[str, list[Instance]]]:
+    """Return the parts of each concatenation under its UID, and what belongs to none alone under ""."""
+    concatenations: defaultdict[str, list[Instance]] = defaultdict(list)
+    alone: list[tuple[str, list[Instance]]] = []
+    for instance in instances:
+        uid = "".join(headers.text(instance.header, "ConcatenationUID"))
+        if uid and instance.header.SOPClassUID in headers.ENHANCED_CT:
+            concatenations[uid].append(instance)
+        else:
+            alone.append(("", [instance]))
+    return [*((uid, concatenations[uid]) for uid in sorted(concatenations)), *alone]
+
+
+def _concatenation(series: Series, parts: Sequence[Instance]) -> Stack:
+    """Return the parts of one multi-frame image in their order as one stack (PS3.3 C.7.6.16.2.2.4).
+
+    With a part missing it is refused: what is left may be any piece of the chest.
+    """
+    numbers = [headers.number(part.header, "InConcatenationNumber") for part in parts]
+    totals = {headers.number(part.header, "InConcatenationTotalNumber") for part in parts} - {None}
+    ordered = tuple(part for _, part in sorted(zip(map(_or_zero, numbers), parts, strict=True), key=_first))
+    stack = Stack(replace(series, instances=ordered))
+    expected = int(_or_zero(max(totals, key=_or_zero))) if totals else len(parts)
+    if sorted(map(_or_zero, numbers)) != list(range(1, expected + 1)) or len(totals) > 1:
+        return _incomplete(stack, f"{len(parts)} of {expected} numbered parts")
+    begin = 0
+    for number, part in enumerate(ordered, start=1):
+        offset = headers.number(part.header, "ConcatenationFrameOffsetNumber")
+        if offset is not None and offset != begin:
+            return _incomplete(stack, f"{begin} frames ahead of part {number}, which begins at {offset:.0f}")
+        begin += int(headers.number(part.header, "NumberOfFrames") or 1)
+    told = "" if totals else " Whether more belong to it is not told."
+    note = Reason("CONCATENATION", f"The image lies in {len(parts)} instances, read as one.{told}")
+    return replace(stack, notes=(note,))
+
+
+def _incomplete(stack: Stack, found: str) -> Stack:
+    reason = Reason(
+        "CONCATENATION_INCOMPLETE",
+        "The image lies in several instances (a concatenation), and not all of them are here: found are "
+        f"{found}. Send the whole series.",
+    )
+    return replace(stack, refusal=reason)
+
+
+def _or_zero(number: float | None) -> float:
+    return 0.0 if number is None else number
+
+
+def _first(numbered: tuple[float, Instance]) -> float:
+    return numbered[0]
 
 
 def _separable(parts: Sequence[Sequence[Instance]]) -> bool:

@@ -44,6 +44,8 @@ from covid_ct_mask_net.results import GeometryReport, Reason
 _AIR_BELOW_HU = -500.0
 _TISSUE_ABOVE_HU = -200.0
 _LEAST_SHARE = 0.001
+# Code of slices whose pixels all have one value (``pixels.check_content``).
+_CONSTANT = "PIXEL_CONSTANT"
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,8 +94,9 @@ def load(
 ) -> SourceVolume:
     """Read the pixels of a series and put the slices together.
 
-    Slices that cannot be read are left out with a warning, as if their files were missing; a missing slice
-    inside the stack is interpolated linearly from its neighbours.
+    Slices that cannot be read, or that show nothing (all pixels of one value), are left out with a warning,
+    as if their files were missing; a missing slice inside the stack is interpolated linearly from its
+    neighbours.
 
     Parameters
     ----------
@@ -233,14 +236,14 @@ def _load_without(
 ) -> SourceVolume:
     """Load what can be read, with a warning a reason; too many losses are the study's reason to stop."""
     codes = sorted({refusal.code for refusal in refusals.values()})
+    if codes == [_CONSTANT] and len(refusals) == len(frames):
+        raise _no_content()
     reasons = []
     for code in codes:
         same = [refusal for refusal in refusals.values() if refusal.code == code]
+        what = "show nothing" if code == _CONSTANT else "could not be read"
         reasons.append(
-            Reason(
-                code,
-                f"{len(same)} of {len(frames)} slices could not be read and are left out. {same[0].sentence}",
-            )
+            Reason(code, f"{len(same)} of {len(frames)} slices {what} and are left out. {same[0].sentence}")
         )
     if len(refusals) > rules.missing_share * len(frames):
         raise NotAssessableError(reasons[0].code, reasons[0].sentence)
@@ -285,7 +288,7 @@ def _check_content(hu: NDArray) -> None:
     # Every fourth pixel is enough to tell a chest from nothing, and costs nothing.
     sample = hu[:, ::4, ::4]
     if float(sample.min()) == float(sample.max()):
-        raise NotAssessableError("NO_CONTENT", "All pixels have the same value; a CT of a chest is expected.")
+        raise _no_content()
     air, tissue = float((sample < _AIR_BELOW_HU).mean()), float((sample > _TISSUE_ABOVE_HU).mean())
     if min(air, tissue) < _LEAST_SHARE:
         raise NotAssessableError(
@@ -293,6 +296,12 @@ def _check_content(hu: NDArray) -> None:
             f"The pixels do not look like Hounsfield units of a chest: {air:.1%} are below "
             f"{_AIR_BELOW_HU:g} HU and {tissue:.1%} above {_TISSUE_ABOVE_HU:g} HU.",
         )
+
+
+def _no_content() -> NotAssessableError:
+    return NotAssessableError(
+        "NO_CONTENT", "All pixels of each slice have the same value; a CT of a chest is expected."
+    )
 
 
 def _meta_tensor(

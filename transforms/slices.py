@@ -12,6 +12,7 @@ from monai.transforms import Transform
 from numpy.typing import NDArray
 
 from covid_ct_mask_net.declining import (
+    BLANK_SLICES,
     INTERPOLATED_SLICES,
     SLICE_CROP,
     SLICE_INDICES,
@@ -34,7 +35,8 @@ class ExtractLungSlicesd(Transform):
     along the third axis, inferior to superior. Values stay HU. ``slice_crop`` (`SliceCrop`) says which part
     of the slices they are: all, or one box around the lungs of the volume. ``slice_sampling``
     (`SliceSampling`) says which lung slices these are and in which order they are read. Slices of the source
-    that are named under ``interpolated_slices`` are not among them: no image shows what they show.
+    that are named under ``interpolated_slices`` are not among them, nor are those under ``blank_slices`` (by
+    canonical index): no image shows what they show.
 
     Parameters
     ----------
@@ -112,11 +114,11 @@ class ExtractLungSlicesd(Transform):
 
 
 def _interpolated(data: Mapping[Hashable, Any], volume: MetaTensor, lung_slices: list[int]) -> list[int]:
-    """Return the lung slices that were interpolated in the source, by their canonical indices."""
-    places = set(data.get(INTERPOLATED_SLICES, ()))
+    """Return the lung slices that were interpolated, in the source or since, by their canonical indices."""
+    places, blank = set(data.get(INTERPOLATED_SLICES, ())), set(data.get(BLANK_SLICES, ()))
     if not places:
-        return []
+        return [index for index in lung_slices if index in blank]
     grid = CanonicalGrid(
         np.asarray(volume.affine, dtype=np.float64), np.asarray(volume.meta[SOURCE_AFFINE], dtype=np.float64)
     )
-    return [index for index in lung_slices if grid.source_slice(index) in places]
+    return [index for index in lung_slices if index in blank or grid.source_slice(index) in places]

@@ -27,6 +27,8 @@ SLICE_CROP = "slice_crop"
 SLICE_SAMPLING = "slice_sampling"
 # Places along the slice axis of the source that were interpolated; a volume without the entry has none.
 INTERPOLATED_SLICES = "interpolated_slices"
+# Canonical indices of slices that show nothing, so that nothing on them is seen; absent where there are none.
+BLANK_SLICES = "blank_slices"
 
 Declinable = NotAssessableError | RefusedInputError
 

@@ -2,14 +2,22 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pydicom
 import pytest
+from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage
 
-from builders.dicom import make_ct_series, make_dose_report, make_localizer
+from builders.dicom import (
+    concatenated,
+    make_ct_series,
+    make_dose_report,
+    make_enhanced_ct,
+    make_localizer,
+)
 from builders.oracle import SPACING, chest_with_lesions, oracle_pipeline
 from covid_ct_mask_net.app.chain import StudyChain
 from covid_ct_mask_net.app.run import TriageRun
@@ -124,6 +132,70 @@ def test_each_study_gets_its_own_patient(pipeline: VolumePipeline, tmp_path: Pat
         assert str(report.PatientName) == names[patient]
         assert report.StudyInstanceUID == result["study_instance_uid"] == f"1.2.3.{ord(patient)}"
         assert names[patient] not in json.dumps(result)
+
+
+def test_a_result_does_not_depend_on_other_studies_of_the_input(
+    pipeline: VolumePipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1600000000")
+    for patient, damaged in (("A", 20), ("B", 21)):
+
+        def edit(k: int, dataset: Dataset, damaged: int = damaged) -> None:
+            if k == damaged:
+                dataset.HighBit = 11
+
+        make_ct_series(
+            tmp_path / "in" / patient, hu=chest_with_lesions(), spacing=SPACING, patient_id=patient, edit=edit
+        )
+    (tmp_path / "in" / "B" / "notes.txt").write_text("no image")
+    _, together = triage(pipeline, [tmp_path / "in"], tmp_path / "together")
+    assert [result["files"] for result in together] == [{"accepted": 39, "BIT_DEPTH": 1}] * 2
+    run = json.loads((tmp_path / "together" / "run.json").read_text())
+    assert run["files"]["refused"] == {"BIT_DEPTH": 2, "NOT_DICOM": 1}
+    _, (alone,) = triage(pipeline, [tmp_path / "in" / "A"], tmp_path / "alone")
+    name = alone["pseudonym"]
+    for file in ("result.json", "report.html"):
+        assert (tmp_path / "alone" / name / file).read_bytes() == (
+            tmp_path / "together" / name / file
+        ).read_bytes()
+
+
+def test_references_to_a_concatenation_name_the_part_and_the_frame_in_it(
+    pipeline: VolumePipeline, tmp_path: Path
+) -> None:
+    concatenated(
+        make_enhanced_ct(tmp_path / "in", hu=chest_with_lesions(), spacing=SPACING), frames=(15, 10, 15)
+    )
+    code, (result,) = triage(pipeline, [tmp_path / "in"], tmp_path / "out")
+    assert code is ExitCode.DONE
+    assert result["geometry"]["shape"] == [96, 96, 40]
+    # Frames run from superior to inferior: slice 39 - f is frame f, counted through all parts.
+    first = {"1.2.3.8": 0, "1.2.3.7": 15, "1.2.3.6": 25}
+    for one in result["slices"]:
+        frame = 39 - one["source_index"]
+        assert first[one["sop_instance_uid"]] == max(begin for begin in first.values() if begin <= frame)
+    folder = tmp_path / "out" / result["pseudonym"]
+    segmentation = pydicom.dcmread(folder / "seg.dcm")
+    named = {
+        (str(item.ReferencedSOPInstanceUID), int(item.ReferencedFrameNumber))
+        for group in segmentation.PerFrameFunctionalGroupsSequence
+        for item in group.DerivationImageSequence[0].SourceImageSequence
+    }
+    assert {39 - (first[uid] + frame - 1) for uid, frame in named} == {9, 10, 11, 12, 27, 28, 29}
+    coordinates = [
+        item.ContentSequence[0].ReferencedSOPSequence[0]
+        for item in every_item(pydicom.dcmread(folder / "sr.dcm"))
+        if item.get("ValueType") == "SCOORD"
+    ]
+    told = {(str(one.ReferencedSOPInstanceUID), int(one.ReferencedFrameNumber)) for one in coordinates}
+    assert told
+    assert told <= named
+
+
+def every_item(dataset: Dataset) -> Iterator[Dataset]:
+    for item in dataset.get("ContentSequence", ()):
+        yield item
+        yield from every_item(item)
 
 
 def test_the_same_study_gives_the_same_bytes(

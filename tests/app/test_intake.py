@@ -11,8 +11,9 @@ from pydicom.dataset import Dataset
 
 from builders.dicom import make_ct_series, make_dose_report, make_localizer, phantom_hu
 from builders.unreadable import deny_listing
-from covid_ct_mask_net.app import intake
+from covid_ct_mask_net.app import headers, intake
 from covid_ct_mask_net.app.limits import Limits
+from covid_ct_mask_net.app.readers import Readers
 from covid_ct_mask_net.errors import ExitCode, NotAssessableError, UsageError
 
 FEW = phantom_hu((3, 80, 64))
@@ -109,6 +110,29 @@ def test_refused_files_are_counted_and_named_without_patient_or_path(tmp_path: P
     for file in found.refused_files:
         assert "ZEBRA" not in file.sentence
         assert str(tmp_path) not in file.sentence
+
+
+@pytest.mark.parametrize("isolated", [False, True])
+def test_refused_files_are_counted_in_the_study_that_they_name(tmp_path: Path, isolated: bool) -> None:
+    def edit(k: int, dataset: Dataset) -> None:
+        if k == 1:
+            dataset.HighBit = 11
+        if k == 2:
+            dataset.SOPInstanceUID = "not-a-uid"
+
+    for patient, also in (("A", edit), ("B", None)):
+        make_ct_series(
+            tmp_path / patient, hu=FEW, patient_id=patient, study_uid=f"1.2.{ord(patient)}", edit=also
+        )
+    make_ct_series(tmp_path / "C", hu=FEW, patient_id="C", study_uid="not-a-uid")
+    (tmp_path / "A" / "notes.txt").write_text("no image")
+    limits = Limits()
+    with Readers(limits, count=1) as readers:
+        found = intake.scan([tmp_path], limits, read_header=readers.header if isolated else headers.read)
+    assert [(study.study_instance_uid, study.refused) for study in found.studies] == [
+        ("1.2.65", {"BIT_DEPTH": 1, "UID_INVALID": 1}), ("1.2.66", {}),
+    ]  # fmt: skip
+    assert found.refused == {"BIT_DEPTH": 1, "NOT_DICOM": 1, "UID_INVALID": 4}
 
 
 def test_a_folder_that_cannot_be_listed_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

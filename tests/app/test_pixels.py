@@ -65,6 +65,28 @@ def test_slope_and_intercept_are_the_slices_own_and_may_be_fractions(tmp_path: P
     np.testing.assert_allclose(pixels.decode(one(tmp_path, slope=0.25, intercept=-1000.5)), ONE[0], atol=0.13)
 
 
+@pytest.mark.parametrize("padding", [None, -2000])
+def test_a_slice_of_one_value_shows_nothing(padding: int | None) -> None:
+    header, stored = Dataset(), np.full((80, 64), 24, dtype=np.int16)
+    header.BitsStored, header.PixelRepresentation = 16, 1
+    if padding is not None:
+        # Around the circle of reconstruction.
+        header.add_new("PixelPaddingValue", "SS", padding)
+        stored[:, :20] = padding
+    with pytest.raises(FileRefusedError) as caught:
+        pixels.check_content(stored, header)
+    assert caught.value.code == "PIXEL_CONSTANT"
+    stored[3, 30] = 25
+    pixels.check_content(stored, header)
+
+
+def test_a_slice_of_nothing_but_padding_shows_nothing(tmp_path: Path) -> None:
+    hu = np.full((1, 80, 64), -1000.0)
+    make_ct_series(tmp_path, hu=hu, padding=24)
+    (instance,) = instances(tmp_path)
+    assert refusal(instance).code == "PIXEL_CONSTANT"
+
+
 @pytest.mark.parametrize(("written", "signed"), [(-2000, True), (63536, True), (63536, False)])
 def test_padding_becomes_air_whatever_sign_it_was_written_with(
     tmp_path: Path, written: int, signed: bool

@@ -3,16 +3,19 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.valuerep import DSfloat
 
 from builders.dicom import (
     CORONAL,
+    concatenated,
     make_ct_series,
     make_dose_report,
     make_enhanced_ct,
     make_localizer,
     phantom_hu,
+    write,
 )
 from covid_ct_mask_net.app import intake
 from covid_ct_mask_net.app.geometry import GeometryRules
@@ -154,3 +157,46 @@ def test_conflicting_instances_refuse_the_series(tmp_path: Path) -> None:
 def test_an_enhanced_image_is_one_stack(tmp_path: Path) -> None:
     make_enhanced_ct(tmp_path)
     assert sizes(stacks(tmp_path)) == [1]
+
+
+def test_the_parts_of_a_concatenation_are_one_stack_in_their_order(tmp_path: Path) -> None:
+    concatenated(make_enhanced_ct(tmp_path))
+    make_enhanced_ct(tmp_path / "other", edit=lambda dataset: setattr(dataset, "SOPInstanceUID", "1.2.3.99"))
+    whole, other = stacks(tmp_path)
+    assert [part.sop_instance_uid for part in whole.series.instances] == ["1.2.3.8", "1.2.3.7", "1.2.3.6"]
+    assert ([note.code for note in whole.notes], whole.refusal) == (["CONCATENATION"], None)
+    assert len(other.series.instances) == 1
+
+
+def test_a_concatenation_need_not_tell_its_number_of_parts(tmp_path: Path) -> None:
+    concatenated(make_enhanced_ct(tmp_path), total=False)
+    (stack,) = stacks(tmp_path)
+    assert (len(stack.series.instances), stack.refusal) == (3, None)
+    assert "not told" in stack.notes[0].sentence
+
+
+@pytest.mark.parametrize("missing", [0, 1, 2])
+def test_a_concatenation_with_a_part_missing_is_refused(tmp_path: Path, missing: int) -> None:
+    concatenated(make_enhanced_ct(tmp_path))[missing].unlink()
+    (stack,) = stacks(tmp_path)
+    assert stack.refusal is not None
+    assert stack.refusal.code == "CONCATENATION_INCOMPLETE"
+    assert "2 of 3" in stack.refusal.sentence
+
+
+def test_frames_that_are_missing_between_parts_are_noticed(tmp_path: Path) -> None:
+    files = concatenated(make_enhanced_ct(tmp_path), total=False)
+    dataset = dcmread(files[2])
+    dataset.ConcatenationFrameOffsetNumber = 15
+    write(dataset, files[2])
+    (stack,) = stacks(tmp_path)
+    assert stack.refusal is not None
+    assert "begins at 15" in stack.refusal.sentence
+
+
+def test_parts_without_numbers_are_refused(tmp_path: Path) -> None:
+    for file in concatenated(make_enhanced_ct(tmp_path), total=False, offsets=False):
+        dataset = dcmread(file)
+        del dataset.InConcatenationNumber
+        write(dataset, file)
+    assert only_refusal(stacks(tmp_path)) == "CONCATENATION_INCOMPLETE"

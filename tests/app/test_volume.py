@@ -112,6 +112,51 @@ def test_too_many_cut_files_are_the_reason_to_stop(tmp_path: Path) -> None:
     assert code_of(tmp_path) == "PIXEL_LENGTH"
 
 
+@pytest.mark.parametrize(
+    ("constant", "slices", "missing"),
+    [
+        ((7,), 20, (7,)),
+        ((7, 8), 20, (7, 8)),
+        ((0,), 19, ()),
+        ((0, 19), 18, ()),
+    ],
+)
+@pytest.mark.parametrize("value", [0.0, -1024.0])
+def test_slices_of_one_value_are_left_out_with_a_warning(
+    tmp_path: Path, constant: tuple[int, ...], slices: int, missing: tuple[int, ...], value: float
+) -> None:
+    hu = HU.copy()
+    hu[list(constant)] = value
+    make_ct_series(tmp_path, hu=hu)
+    loaded = load(tmp_path)
+    assert loaded.interpolated == missing
+    kept = [k for k in range(20) if k not in constant]
+    shown = np.delete(loaded.image[0].numpy().transpose(2, 1, 0), missing, axis=0)
+    np.testing.assert_array_equal(shown, HU[kept])
+    assert loaded.image.shape == (1, 64, 80, slices)
+    assert [warning.code for warning in loaded.warnings] == [
+        "PIXEL_CONSTANT", *(["SLICE_GAP"] if missing else []),
+    ]  # fmt: skip
+    assert loaded.warnings[0].sentence.startswith(f"{len(constant)} of 20 slices show nothing")
+
+
+@pytest.mark.parametrize("constant", [(0, 1, 2), (8, 9, 10), (3, 9, 15)])
+def test_many_slices_of_one_value_are_the_reason_to_stop(tmp_path: Path, constant: tuple[int, ...]) -> None:
+    hu = HU.copy()
+    hu[list(constant)] = 0.0
+    make_ct_series(tmp_path, hu=hu)
+    assert code_of(tmp_path) == "PIXEL_CONSTANT"
+
+
+def test_a_frame_of_one_value_is_left_out_too(tmp_path: Path) -> None:
+    hu = HU.copy()
+    hu[7] = 0.0
+    make_enhanced_ct(tmp_path, hu=hu)
+    loaded = load(tmp_path)
+    assert loaded.interpolated == (7,)
+    assert [warning.code for warning in loaded.warnings] == ["PIXEL_CONSTANT", "SLICE_GAP"]
+
+
 def test_a_cut_header_and_its_gap_are_survived(tmp_path: Path) -> None:
     make_ct_series(tmp_path, truncated_header=[7])
     assert load(tmp_path).headers[7] is None
@@ -142,7 +187,7 @@ def test_each_slice_has_its_own_rescale(tmp_path: Path) -> None:
 
 def test_a_first_slice_without_negative_values_does_not_decide_the_type(tmp_path: Path) -> None:
     hu = HU.copy()
-    hu[0] = 40
+    hu[0] = np.maximum(HU[0], 40)
     make_ct_series(tmp_path, hu=hu)
     np.testing.assert_array_equal(load(tmp_path).image[0].numpy().transpose(2, 1, 0), hu)
 

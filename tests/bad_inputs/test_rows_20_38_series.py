@@ -14,7 +14,14 @@ import pytest
 from pydicom.dataset import Dataset
 
 from builders.command_line import ASSESSED, NOT_ASSESSED, Build, CommandLine, Expected
-from builders.dicom import CORONAL, SAGITTAL, make_dose_report, make_enhanced_ct, make_localizer
+from builders.dicom import (
+    CORONAL,
+    SAGITTAL,
+    concatenated,
+    make_dose_report,
+    make_enhanced_ct,
+    make_localizer,
+)
 from builders.oracle import SPACING, chest_with_lesions
 from builders.planted import TOKEN, at, make_study, planted, values
 from covid_ct_mask_net.errors import ExitCode
@@ -129,8 +136,8 @@ def opposite(folder: Path) -> None:
     )
 
 
-def enhanced(folder: Path) -> None:
-    make_enhanced_ct(
+def enhanced(folder: Path) -> Path:
+    return make_enhanced_ct(
         folder,
         hu=chest_with_lesions(),
         spacing=SPACING,
@@ -139,8 +146,24 @@ def enhanced(folder: Path) -> None:
     )
 
 
+def parts(*present: int) -> Build:
+    """An Enhanced CT in three instances, of which these are there."""
+
+    def build(folder: Path) -> None:
+        files = concatenated(enhanced(folder), frames=(15, 10, 15))
+        for number, file in enumerate(files):
+            if number not in present:
+                file.unlink()
+
+    return build
+
+
 ROWS: dict[str, tuple[Build, Expected]] = {
     "20-enhanced-ct": (enhanced, Expected(ASSESSED)),
+    "75-concatenation": (parts(0, 1, 2), Expected(ASSESSED)),
+    "75-without-the-first": (parts(1, 2), Expected(NOT_ASSESSED, "CONCATENATION_INCOMPLETE")),
+    "75-without-the-middle": (parts(0, 2), Expected(NOT_ASSESSED, "CONCATENATION_INCOMPLETE")),
+    "75-without-the-last": (parts(0, 1), Expected(NOT_ASSESSED, "CONCATENATION_INCOMPLETE")),
     "21-beside-others": (other_modalities, Expected(ASSESSED)),
     "21-only-others": (only_other_modalities, Expected(NOT_ASSESSED, "NOT_CT")),
     "22-head": (head, Expected(NOT_ASSESSED, "NOT_CHEST")),

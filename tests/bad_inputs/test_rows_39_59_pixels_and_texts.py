@@ -48,6 +48,15 @@ def padded(value: int, *, signed: bool) -> Build:
     return study(signed=signed, padding=value, edit=edit)
 
 
+def blank(*places: int) -> Build:
+    """Slices whose pixels are zeros, as of a transfer that was interrupted."""
+
+    def edit(_: int, dataset: Dataset) -> None:
+        dataset.PixelData = bytes(len(dataset.PixelData))
+
+    return study(edit=at(places, edit))
+
+
 def windowed(_: int, dataset: Dataset) -> None:
     hu = np.frombuffer(dataset.PixelData, "<i2").astype(float) - 1024
     dataset.PixelData = np.rint(np.clip((hu + 1350) / 1500, 0, 1) * 255).astype("<i2").tobytes()
@@ -107,6 +116,23 @@ ROWS: dict[str, tuple[Build, Expected]] = {
         study(hu=np.zeros((40, 96, 96)), intercept=0.0),
         Expected(NOT_ASSESSED, "NO_CONTENT"),
     ),
+    **{
+        f"74-{name}": (blank(*places), Expected(ASSESSED, warnings=["PIXEL_CONSTANT", *also]))
+        for name, places, also in (
+            ("one-in-the-middle", (20,), ["SLICE_GAP"]),
+            ("two-in-the-middle", (20, 21), ["SLICE_GAP"]),
+            ("the-lowest", (0,), []),
+            ("two-at-each-end", (0, 1, 38, 39), []),
+        )
+    },
+    **{
+        f"74-{name}": (blank(*places), Expected(NOT_ASSESSED, "PIXEL_CONSTANT"))
+        for name, places in (
+            ("many-in-the-middle", tuple(range(18, 23))),
+            ("many-at-one-end", tuple(range(5))),
+            ("every-fourth", tuple(range(2, 40, 4))),
+        )
+    },
     "45-slope-not-a-number": (edited(values(RescaleSlope="nan")), Expected(NOT_ASSESSED, "RESCALE")),
     "45-floating-point-pixels": (study(edit=floating_point), Expected(NOT_ASSESSED, "PIXEL_LENGTH")),
     "46-windowed": (study(edit=windowed), Expected(NOT_ASSESSED, "NOT_HOUNSFIELD_RANGE")),

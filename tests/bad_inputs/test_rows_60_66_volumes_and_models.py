@@ -43,6 +43,13 @@ def volume(dtype: type = np.int16, *, affine: np.ndarray = AFFINE, hu: np.ndarra
     return build
 
 
+def blanked(*places: int) -> np.ndarray:
+    """The voxels of a good volume, zero on these slices."""
+    hu = chest_with_lesions().transpose(2, 1, 0).copy()
+    hu[:, :, list(places)] = 0.0
+    return hu
+
+
 def changed(edit: Callable[[bytearray], object], name: str = NAME) -> Build:
     """A good volume whose unpacked bytes are changed."""
 
@@ -119,6 +126,14 @@ ROWS: dict[str, tuple[Build, Expected]] = {
         volume(np.float32, hu=np.where(chest_with_lesions() > 300, np.nan, 0).transpose(2, 1, 0)),
         Expected(NOT_ASSESSED, "NON_FINITE"),
     ),
+    "74-nifti-two-blank": (volume(hu=blanked(20, 21)), Expected(ASSESSED, warnings=["PIXEL_CONSTANT"])),
+    "74-nifti-blank-ends": (volume(hu=blanked(0, 39)), Expected(ASSESSED, warnings=["PIXEL_CONSTANT"])),
+    "74-nifti-many-blank": (
+        volume(hu=blanked(*range(18, 23))),
+        Expected(NOT_ASSESSED, "PIXEL_CONSTANT"),
+    ),
+    # The lungs end where the images do, however many slices lie beyond.
+    "74-nifti-half-blank": (volume(hu=blanked(*range(20, 40))), Expected(NOT_ASSESSED, "LUNG_TRUNCATED")),
     "61-bomb": (bomb, Expected(REFUSED, "NIFTI_SIZE")),
     "61-truncated": (packed(lambda content: content[:-4000]), Expected(REFUSED, "NIFTI_TRUNCATED")),
     "61-trailing": (packed(lambda data: data + gzip.compress(b"more")), Expected(REFUSED, "NIFTI_SIZE")),

@@ -285,6 +285,48 @@ def make_enhanced_ct(
     return path
 
 
+def concatenated(
+    whole: Path, *, frames: Sequence[int] = (7, 6, 7), total: bool = True, offsets: bool = True
+) -> list[Path]:
+    """Replace an Enhanced CT by the instances of a concatenation (PS3.3 C.7.6.16.2.2.4), in their order.
+
+    Parameters
+    ----------
+    whole : Path
+        From ``make_enhanced_ct``; removed.
+    frames : sequence of int
+        Frames of each part; together all that there are.
+    total, offsets : bool
+        Whether parts tell how many there are (Type 3), and at which frame they begin.
+
+    Returns
+    -------
+    list of Path
+        The parts, whose names and SOP Instance UIDs are in an order of their own.
+    """
+    files, begin = [], 0
+    source = pydicom.dcmread(whole)
+    size = 2 * source.Rows * source.Columns
+    for number, count in enumerate(frames, start=1):
+        part = pydicom.dcmread(whole)
+        part.SOPInstanceUID = f"1.2.3.{9 - number}"
+        part.ConcatenationUID = derive_uid("concatenation", str(source.SOPInstanceUID))
+        part.SOPInstanceUIDOfConcatenationSource = source.SOPInstanceUID
+        part.InConcatenationNumber = number
+        if total:
+            part.InConcatenationTotalNumber = len(frames)
+        if offsets:
+            part.ConcatenationFrameOffsetNumber = begin
+        part.NumberOfFrames = count
+        groups = source.PerFrameFunctionalGroupsSequence[begin : begin + count]
+        part.PerFrameFunctionalGroupsSequence = DicomSequence(groups)
+        part.PixelData = source.PixelData[size * begin : size * (begin + count)]
+        begin += count
+        files.append(write(part, whole.with_name(f"part-{9 - number}.dcm")))
+    whole.unlink()
+    return files
+
+
 def ct_dataset(
     hu: NDArray, *, slope: float = 1.0, intercept: float = -1024.0, signed: bool = True
 ) -> Dataset:

@@ -135,6 +135,13 @@ def test_interpolated_slices_of_the_source_are_not_read(up: bool, read: list[int
     assert out["slice_sampling"].lung_slices == (0, 1, 2, 3)
 
 
+def test_slices_that_show_nothing_are_not_read() -> None:
+    data = CanonicalOrientationd(["image", "lung_mask"])({**_data(12, 12, 12, 12, 0), "blank_slices": (1,)})
+    extract = ExtractLungSlicesd(least_area_mm2=18.0)
+    assert extract(data)["slice_indices"].tolist() == [0, 2, 3]
+    assert extract({**data, "interpolated_slices": (2,)})["slice_indices"].tolist() == [0, 3]
+
+
 def test_lungs_on_interpolated_slices_alone_are_declined() -> None:
     data = CanonicalOrientationd(["image", "lung_mask"])(_data(0, 12, 0, 0, 0))
     with pytest.raises(NotAssessableError) as caught:
