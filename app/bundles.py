@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from covid_ct_mask_net.errors import UntrustedModelError
-from covid_ct_mask_net.paths import bundle_root
-from covid_ct_mask_net.torchscript import is_torchscript
+from covid_ct_mask_net.paths import bundle_root, is_torchscript
 
 _METADATA = Path("configs") / "metadata.json"
 _SCRIPTS = "*.ts"

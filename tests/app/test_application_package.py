@@ -102,7 +102,8 @@ def test_the_context_is_clean_and_complete(staged: Path) -> None:
     assert {
         "app/__main__.py", "app/app.yaml", "app/requirements.txt", "app/covid_ct_mask_net/pipeline.py",
         "app/covid_ct_mask_net/app/chain.py", "app/covid_ct_mask_net/transforms/orientation.py",
-        "docs/LICENSE", "docs/README.md", "map/app.json", "map/pkg.json", "pip/requirements.txt",
+        "docs/LICENSE", "docs/README.md", "docs/model_card.md",
+        "models/COVID-CT-Mask-Net/docs/model_card.md", "map/app.json", "map/pkg.json", "pip/requirements.txt",
         "models/COVID-CT-Mask-Net/models/model.pt", "models/COVID-CT-Mask-Net/MANIFEST.sha256",
     } <= files  # fmt: skip
     assert not [name for name in files if "__pycache__" in name or name.startswith("app/.")]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -19,6 +20,11 @@ from covid_ct_mask_net.app.bundle_archive import bundle_files, bundle_name, copy
 from covid_ct_mask_net.checkpoints import MANIFEST_NAME, file_sha256, read_manifest
 from covid_ct_mask_net.errors import OutputError, UntrustedModelError
 
+# Metadata has one list for all; docs/deployment.md says which packages inference does without.
+BEYOND_INFERENCE = {
+    "pillow", "pydicom", "pycocotools", "matplotlib", "tensorboard", "onnx", "onnxscript", "onnxruntime",
+    "nncf",
+}  # fmt: skip
 # Distribution that a package is imported from, where the names differ.
 DISTRIBUTIONS = {"ignite": "pytorch-ignite", "yaml": "PyYAML", "PIL": "Pillow"}
 
@@ -104,11 +110,32 @@ def test_every_file_is_listed_with_its_hash(unzipped: Path) -> None:
     assert listed == {name: file_sha256(path) for name, path in found.items()}
     for name in (
         "LICENSE", "configs/metadata.json", "configs/inference.yaml", "docs/README.md", "models/model.pt",
-        "models/MANIFEST.sha256", "covid_ct_mask_net/transforms/orientation.py",
+        "docs/model_card.md", "docs/data_license.txt", "models/MANIFEST.sha256",
+        "covid_ct_mask_net/transforms/orientation.py",
         "covid_ct_mask_net/training/__init__.py", "covid_ct_mask_net/schemas/result.schema.json",
     ):  # fmt: skip
         assert name in listed
     assert not [name for name in listed if "__pycache__" in name or name.startswith("covid_ct_mask_net/app")]
+
+
+def test_its_pages_lead_to_nothing_outside_of_it(unzipped: Path) -> None:
+    pages = sorted((unzipped / "docs").glob("*.md"))
+    assert [page.name for page in pages] == ["README.md", "model_card.md"]
+    for page in pages:
+        for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text(encoding="utf-8")):
+            if not re.match(r"[a-z]+:", target):
+                path = (page.parent / target).resolve()
+                assert path.is_file(), f"{page.name}: {target}"
+                assert path.is_relative_to(unzipped.resolve()), f"{page.name}: {target}"
+
+
+def test_pages_that_configurations_name_are_in_it(unzipped: Path) -> None:
+    text = (unzipped / "configs" / "inference.yaml").read_text(encoding="utf-8")
+    assert "models/model.pt" in text
+    shipped = (BUNDLE / "configs" / "inference.yaml").read_text(encoding="utf-8")
+    named = set(re.findall(r"docs/\w+\.md", shipped))
+    assert "docs/model_card.md" in named
+    assert all((unzipped / name).is_file() for name in named), named
 
 
 def test_weights_that_are_not_listed_are_not_exported(tmp_path: Path) -> None:
@@ -143,8 +170,9 @@ def test_the_bundle_of_the_repository_is_whole() -> None:
 
 def test_what_the_package_imports_is_stated_in_the_metadata() -> None:
     metadata = json.loads((BUNDLE / "configs" / "metadata.json").read_text(encoding="utf-8"))
-    required = {name.lower() for name in metadata["required_packages_version"]} | {"torch", "numpy", "monai"}
-    stated = required | {name.lower() for name in metadata["training_packages_version"]}
+    stated = {name.lower() for name in metadata["required_packages_version"]} | {"torch", "numpy", "monai"}
+    assert stated > BEYOND_INFERENCE
+    required = stated - BEYOND_INFERENCE
     for inside, path in bundle_files(BUNDLE).items():
         if inside.suffix != ".py":
             continue

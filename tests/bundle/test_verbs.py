@@ -25,7 +25,15 @@ from monai.bundle import (
 
 from builders.networks import CARD, random_slices, small_model, small_s, small_trunk
 from builders.nifti import make_ct_volume
-from covid_ct_mask_net.checkpoints import MANIFEST_NAME, Model, file_sha256, load_classifier, save_checkpoint
+from builders.oracle import chest_with_lesions
+from covid_ct_mask_net.checkpoints import (
+    MANIFEST_NAME,
+    Model,
+    file_sha256,
+    load_classifier,
+    load_segmentation,
+    save_checkpoint,
+)
 
 BUNDLE = Path(__file__).resolve().parents[2] / "bundle"
 CONFIGS = BUNDLE / "configs"
@@ -33,6 +41,14 @@ INFERENCE, METADATA = str(CONFIGS / "inference.yaml"), str(CONFIGS / "metadata.j
 SCHEMA = str(CONFIGS / "metadata_schema.json")
 LIGHT: dict[str, Any] = {}
 RESNET50 = {"backbone": "resnet50", "truncation": 0}
+OUTPUTS = {
+    "network_def": ["pred"],
+    "detector_def": ["boxes", "labels", "scores", "masks"],
+    "triage_def": ["pred", "boxes", "labels", "scores", "masks"],
+}
+# How far ONNX may be from PyTorch: logits, scores, masks (probabilities); boxes in pixels of a slice of 512,
+# where float32 has steps of 3e-5 to 6e-5.
+TOLERANCE, BOX_TOLERANCE_PX = 1e-4, 5e-4
 
 
 def overrides(**changes: Any) -> dict[str, Any]:
@@ -97,6 +113,12 @@ def test_verify_metadata_from_another_directory(tmp_path: Path) -> None:
         lambda m: m["network_data_format"]["outputs"]["pred"].pop("value_range"),
         lambda m: m["detector_data_format"]["inputs"]["image"].update(num_channels=0),
         lambda m: m["network_data_format"]["outputs"]["pred"].update(channel_def={"first": "x"}),
+        lambda m: m["network_data_format"]["outputs"]["pred"].update(type="guesses"),
+        lambda m: m["network_data_format"]["outputs"]["pred"].update(
+            type="probabilities", value_range=[-1000, 1000]
+        ),
+        lambda m: m.update(training_packages_version={}),
+        lambda m: m.update(optional_packages_version={}),
     ],
 )
 def test_the_schema_finds_what_is_wrong(tmp_path: Path, spoil: Any) -> None:
@@ -138,17 +160,23 @@ def test_ckpt_export(tmp_path: Path, use_trace: bool) -> None:
     assert "network_def" in json.loads(extra["inference.json"])
 
 
-def _onnx(folder: Path, net_id: str, names: list[str], settings: dict[str, Any], side: int) -> Any:
-    path = str(folder / "model.onnx")
+def _onnx(
+    checkpoint: Path, folder: Path, net_id: str, settings: dict[str, Any], side: int
+) -> onnxruntime.InferenceSession:
+    """Export a network for slices of one size and return it as ONNX Runtime reads it."""
+    path, names = str(folder / "model.onnx"), OUTPUTS[net_id]
     onnx_export(
-        net_id=net_id, filepath=path, ckpt_file=str(folder / "model.pt"), meta_file=METADATA,
+        net_id=net_id, filepath=path, ckpt_file=str(checkpoint), meta_file=METADATA,
         config_file=INFERENCE, input_shape=[1, 1, side, side],
         converter_kwargs={"input_names": ["image"], "output_names": names}, **settings,
     )  # fmt: skip
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     assert [output.name for output in session.get_outputs()] == names
-    image = random_slices((side, side), seed=8)[0][None]
-    return image, [torch.as_tensor(output) for output in session.run(None, {"image": image.numpy()})]
+    return session
+
+
+def _computed(session: onnxruntime.InferenceSession, image: torch.Tensor) -> list[torch.Tensor]:
+    return [torch.as_tensor(output) for output in session.run(None, {"image": image.numpy()})]
 
 
 @torch.no_grad()
@@ -163,38 +191,65 @@ def _onnx(folder: Path, net_id: str, names: list[str], settings: dict[str, Any],
 def test_onnx_gives_the_logits_of_pytorch(tmp_path: Path, changes: dict[str, Any]) -> None:
     model, settings = saved(tmp_path, **changes)
     assert model.classifier is not None
-    image, (logits,) = _onnx(tmp_path, "network_def", ["pred"], settings, 64)
-    assert torch.allclose(logits, model.classifier(image), atol=1e-4)
+    session = _onnx(tmp_path / "model.pt", tmp_path, "network_def", settings, 64)
+    image = random_slices((64, 64), seed=8)[0][None]
+    (logits,) = _computed(session, image)
+    assert torch.allclose(logits, model.classifier(image), rtol=0, atol=TOLERANCE)
 
 
 @torch.no_grad()
-def test_onnx_of_the_weights_that_are_shipped(tmp_path: Path) -> None:
-    path = BUNDLE / "models" / "model.pt"
-    onnx_export(
-        net_id="network_def", filepath=str(tmp_path / "model.onnx"), ckpt_file=str(path), meta_file=METADATA,
-        config_file=INFERENCE, input_shape=[1, 1, 160, 160],
-        converter_kwargs={"input_names": ["image"], "output_names": ["pred"]},
-    )  # fmt: skip
-    session = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"), providers=["CPUExecutionProvider"])
-    image = random_slices((160, 160), seed=8)[0][None]
-    (logits,) = session.run(None, {"image": image.numpy()})
-    assert torch.allclose(torch.as_tensor(logits), load_classifier(path)(image), atol=1e-4)
+@pytest.mark.parametrize(
+    "net_id",
+    [
+        # What triage_def holds too.
+        pytest.param("network_def", marks=pytest.mark.slow),
+        pytest.param("detector_def", marks=pytest.mark.slow),
+        "triage_def",
+    ],
+)
+def test_onnx_of_the_weights_that_are_shipped(tmp_path: Path, net_id: str) -> None:
+    """On slices of 512 x 512, one that fires everywhere and one of a phantom with lesions."""
+    path, side = BUNDLE / "models" / "model.pt", 512
+    session = _onnx(path, tmp_path, net_id, {}, side)
+    classifier, detector = load_classifier(path), load_segmentation(path)
+    detector.use_list_output = True
+    for image in (random_slices((side, side), seed=8)[0][None], _chest(side)):
+        logits = [classifier(image)] if net_id != "detector_def" else []
+        found = detector(image) if net_id != "network_def" else []
+        assert all(int((scores > 0).sum()) > 0 for scores in found[2:3])
+        for name, ours, theirs in zip(
+            OUTPUTS[net_id], _computed(session, image), [*logits, *found], strict=True
+        ):
+            within = BOX_TOLERANCE_PX if name == "boxes" else TOLERANCE
+            assert torch.allclose(ours.float(), theirs.float(), rtol=0, atol=within), name
+
+
+def _chest(side: int) -> torch.Tensor:
+    """A slice (1, 1, side, side) of the phantom with lesions, in [0, 1]."""
+    hu = torch.as_tensor(chest_with_lesions()[11])[None, None]
+    return torch.nn.functional.interpolate(
+        ((hu + 1350) / 1500).clamp(0, 1), size=(side, side), mode="bilinear"
+    )
 
 
 @torch.no_grad()
 @pytest.mark.parametrize(
     "changes",
-    [pytest.param(LIGHT, id="resnet18"), pytest.param(RESNET50, id="resnet50", marks=pytest.mark.slow)],
+    [
+        pytest.param(LIGHT, id="resnet18"),
+        pytest.param({"maskness": True}, id="maskness"),
+        pytest.param(RESNET50, id="resnet50", marks=pytest.mark.slow),
+    ],
 )
 def test_onnx_gives_the_detections_of_pytorch(tmp_path: Path, changes: dict[str, Any]) -> None:
     model, settings = saved(tmp_path, **changes)
     detector = model.detector
     assert detector is not None
-    names = ["boxes", "labels", "scores", "masks"]
-    image, outputs = _onnx(tmp_path, "detector_def", names, settings, 64)
+    session = _onnx(tmp_path / "model.pt", tmp_path, "detector_def", settings, 64)
+    image = random_slices((64, 64), seed=8)[0][None]
     detector.use_list_output = True
-    for ours, theirs in zip(outputs, detector(image), strict=True):
-        assert torch.allclose(ours.float(), theirs.float(), atol=1e-3)
+    for ours, theirs in zip(_computed(session, image), detector(image), strict=True):
+        assert torch.allclose(ours.float(), theirs.float(), rtol=0, atol=TOLERANCE)
 
 
 def test_detector_def_has_two_modes() -> None:

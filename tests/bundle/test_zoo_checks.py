@@ -10,6 +10,8 @@ import json
 import os
 import re
 import subprocess
+import tomllib
+import warnings
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +20,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from monai.bundle import ConfigWorkflow, ckpt_export, verify_metadata, verify_net_in_out
+from monai.bundle import ConfigParser, ConfigWorkflow, ckpt_export, verify_metadata, verify_net_in_out
 
 from builders.bundles import small_bundle
 from builders.clean_python import make_clean_python
@@ -26,6 +28,7 @@ from builders.lesion_data import make_cncb, make_covidx
 from builders.networks import random_slices
 from builders.nifti import make_ct_volume
 from builders.training import SHORT, TINY_DETECTOR
+from covid_ct_mask_net import RESEARCH_NOTICE
 from covid_ct_mask_net.app.bundle_archive import write_archive
 from covid_ct_mask_net.checkpoints import MANIFEST_NAME, load_classifier, read_manifest
 
@@ -96,16 +99,66 @@ def test_the_metadata_speaks_of_the_weights_that_are_shipped() -> None:
         assert stated["weights_sha256"] == listed["model.pt"], "measure the new weights"
 
 
+def zoo_requirements(metadata: dict[str, Any]) -> dict[str, str]:
+    """What ci/get_bundle_requirements of the zoo installs: these keys and no others."""
+    stated = {"monai": metadata["monai_version"], "torch": metadata["pytorch_version"]}
+    stated["numpy"] = metadata["numpy_version"]
+    for key in ("optional_packages_version", "required_packages_version"):
+        stated |= metadata.get(key, {})
+    return {name.lower(): version for name, version in stated.items()}
+
+
 def test_get_bundle_requirements(metadata: dict[str, Any]) -> None:
     """The zoo installs what the metadata states; the versions are those that the project was checked with."""
-    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
-    checked = dict(line.lower().split("==") for line in lines if "==" in line and not line.startswith("#"))
-    stated = {name: metadata[f"{name}_version"] for name in ("monai", "numpy")}
-    stated |= {"torch": metadata["pytorch_version"], **metadata["required_packages_version"]}
-    for name, version in stated.items():
-        assert checked[name.lower()] == version, name
-    for name, version in metadata["training_packages_version"].items():
-        assert checked.get(name.lower(), version) == version, name
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = [line for lines in project["optional-dependencies"].values() for line in lines]
+    lines = [*(ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines(), *extras]
+    checked = dict(line.lower().split("==") for line in lines if re.fullmatch(r"[\w.-]+==[\w.]+", line))
+    for name, version in zoo_requirements(metadata).items():
+        assert checked[name] == version, name
+
+
+def test_what_training_and_evaluation_import_is_installed_by_the_zoo(metadata: dict[str, Any]) -> None:
+    installed = zoo_requirements(metadata)
+    for name in ("pillow", "matplotlib", "pycocotools", "tensorboard", "onnx"):
+        assert name in installed, name
+
+
+def test_monai_reads_all_packages(bundle: Path) -> None:
+    """It puts optional_packages_version, where it is stated, in the place of required_packages_version."""
+    path = str(bundle / "configs" / "metadata.json")
+    parser = ConfigParser()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        parser.read_meta(path)
+    read = parser.get_parsed_content("_meta_")
+    assert read == json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def test_the_metadata_says_logits_where_the_network_gives_logits(metadata: dict[str, Any]) -> None:
+    """Words of the bundle specification: probabilities are that, and lie in [0, 1]."""
+    network = load_classifier(ROOT / "bundle" / "models" / "model.pt")
+    with torch.no_grad():
+        found = network(random_slices((96, 96), seed=8)[0][None])
+    assert not torch.allclose(found.sum(dim=1), torch.ones(1)), "these would be probabilities"
+    assert float(found.min()) < 0
+    pred = metadata["network_data_format"]["outputs"]["pred"]
+    assert pred["type"] == "tuples"
+    assert pred["value_range"] == []
+    assert "logit" in metadata["pred_classes"]
+
+
+def test_the_readme_has_the_sections_of_the_zoos_template() -> None:
+    text = (ROOT / "bundle" / "docs" / "README.md").read_text(encoding="utf-8")
+    sections = [line.lstrip("# ") for line in text.splitlines() if line.startswith("#")]
+    wanted = (
+        "Authors", "Tags", "Model Description", "Data", "Preprocessing", "Training configuration", "Input",
+        "Output", "Performance", "MONAI Bundle Commands", "System Configuration", "Limitations", "Citation",
+        "References", "License",
+    )  # fmt: skip
+    assert [section for section in sections if section in wanted] == list(wanted)
+    assert RESEARCH_NOTICE in " ".join(text.split())
+    assert "for demonstration only: no diagnostic value" in text
 
 
 def test_verify_bundle_properties(bundle: Path, tmp_path: Path) -> None:

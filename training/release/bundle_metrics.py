@@ -1,9 +1,10 @@
-"""Put what was measured of the shipped weights into the metadata of their bundle.
+"""Put what was measured of the shipped weights into the metadata and the README of their bundle.
 
     python -m covid_ct_mask_net.training.release.bundle_metrics docs/model_report.json bundle
 
-``eval_metrics`` gets the figures that `report` measured, and ``weights_sha256`` the weights that they are of;
-a report on other weights than the bundle's is refused.
+``eval_metrics`` gets the figures that `report` measured, ``weights_sha256`` the weights that they are of, and
+the section Performance of ``docs/README.md`` the same figures with their intervals (`readme_figures`). Both
+files have them from the report alone; a report on other weights than the bundle's is refused.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any
 from covid_ct_mask_net.checkpoints import file_sha256
 from covid_ct_mask_net.errors import CovidCTMaskNetError, UntrustedModelError
 from covid_ct_mask_net.training.files import read_json, write_text
+from covid_ct_mask_net.training.release.readme_figures import with_figures
 
 # Name in the metadata, and where the figure stands in the report.
 FIGURES = {
@@ -49,8 +51,8 @@ def evaluation_metrics(report: Mapping[str, Any]) -> dict[str, float]:
     return found
 
 
-def state_metrics(report: Path, bundle: Path) -> Path:
-    """Write the figures of a report into ``configs/metadata.json`` and return its path.
+def state_metrics(report: Path, bundle: Path) -> tuple[Path, Path]:
+    """Write the figures of a report into ``configs/metadata.json`` and ``docs/README.md``; return the paths.
 
     Parameters
     ----------
@@ -63,6 +65,8 @@ def state_metrics(report: Path, bundle: Path) -> Path:
     ------
     UntrustedModelError
         ``REPORT_OTHER_WEIGHTS`` if the report is on other weights than ``models/model.pt``.
+    RefusedInputError
+        ``README_MARKS`` if the README has no place for them; neither file is changed then.
     """
     content = read_json(report)
     measured = content["model"]["sha256"]
@@ -73,7 +77,8 @@ def state_metrics(report: Path, bundle: Path) -> Path:
             f"{report} is on weights with SHA-256 {measured[:12]}…, but {weights} is another file; "
             "measure again.",
         )
-    metadata = bundle / "configs" / "metadata.json"
+    metadata, readme = bundle / "configs" / "metadata.json", bundle / "docs" / "README.md"
+    page = with_figures(readme.read_text(encoding="utf-8"), content, readme)
     text = _SHA256.sub("", metadata.read_text(encoding="utf-8"))
     lines = json.dumps(evaluation_metrics(content), indent=4).splitlines()
 
@@ -83,8 +88,7 @@ def state_metrics(report: Path, bundle: Path) -> Path:
             lines
         )
 
-    write_text(metadata, _METRICS.sub(block, text))
-    return metadata
+    return write_text(metadata, _METRICS.sub(block, text)), write_text(readme, page)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

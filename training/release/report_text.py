@@ -35,7 +35,7 @@ def _expert(found: Mapping[str, Any]) -> list[str]:
     rows = [
         [
             f"Dice, {_NAMES[name]}",
-            _interval(values),
+            interval(values),
             f"{AIMS[name]:.2f}",
             _verdict(values["value"], AIMS[name]),
         ]
@@ -47,14 +47,14 @@ def _expert(found: Mapping[str, Any]) -> list[str]:
         "## Expert-labelled slices, none of them trained on",
         f"{found['slices']} slices of COVID-SemiSeg, score from 0.5. The expert masks fall into "
         f"{found['fragments_a_slice']:.1f} fragments a slice, which keeps instance AP low.",
-        _table(["measure", "found", "aim", ""], rows),
+        table(["measure", "found", "aim", ""], rows),
         "Pixels, in per cent of all by true label (rows) and found label (columns):",
         _confusion(found["confusion"], ["none", "GGO", "consolidation"], per_cent=True),
     ]
 
 
 def _real(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    table = [
+    lines = [
         [
             row["series"],
             row.get("class", f"not assessed: {row['reason']}"),
@@ -67,12 +67,12 @@ def _real(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         "## Real series without COVID-19",
         "cmb-crc-01068 was kept out of training and shows no infection. The two Lung-PET-CT-Dx people have "
         "lung cancer, and slices of them away from the tumour were trained on: these rows are no test.",
-        _table(["series", "class", "lesions in the lungs", "probabilities"], table),
+        table(["series", "class", "lesions in the lungs", "probabilities"], lines),
     ]
 
 
 def _synthetic_slices(found: Mapping[str, Any], pictures: Mapping[str, str]) -> list[str]:
-    rows = [[f"Dice, {_NAMES[name]}", _interval(values)] for name, values in found["dice"].items()]
+    rows = [[f"Dice, {_NAMES[name]}", interval(values)] for name, values in found["dice"].items()]
     rows += [[f"mask {name.upper()}", f"{found['mask_ap'][name]:.3f}"] for name in ("ap", "ap50", "ap75")]
     shown = [
         f"{name.capitalize()} cases (slice, truth, found; GGO green, consolidation red):\n\n"
@@ -82,7 +82,7 @@ def _synthetic_slices(found: Mapping[str, Any], pictures: Mapping[str, str]) -> 
     return [
         "## Slices of held-out synthetic patients",
         f"{found['slices']} slices of {found['patients']} phantoms.",
-        _table(["measure", "found"], rows),
+        table(["measure", "found"], rows),
         *shown,
     ]
 
@@ -98,16 +98,16 @@ def _scans(found: Mapping[str, Any]) -> list[str]:
         columns.append(
             [
                 str(values["count"]),
-                _interval(values["accuracy"]),
-                _interval(values["disease_sensitivity"]),
-                _interval(values["disease_specificity"]),
-                *(_interval(one) for one in values["sensitivity"].values()),
+                interval(values["accuracy"]),
+                interval(values["disease_sensitivity"]),
+                interval(values["disease_specificity"]),
+                *(interval(one) for one in values["sensitivity"].values()),
             ]
         )
     names = ["number", "accuracy", "sensitivity for disease", "specificity for disease"]
     names += [f"sensitivity, {name}" for name in found["scan_level"]["sensitivity"]]
     parts.append(
-        _table(["measure", "slices", "scans"], [[n, *v] for n, *v in zip(names, *columns, strict=True)])
+        table(["measure", "slices", "scans"], [[n, *v] for n, *v in zip(names, *columns, strict=True)])
     )
     parts.append("Scans by true (rows) and predicted class (columns):")
     parts.append(_confusion(found["scan_level"]["confusion"], list(found["scan_level"]["sensitivity"])))
@@ -125,7 +125,8 @@ def _scans(found: Mapping[str, Any]) -> list[str]:
     return parts
 
 
-def _interval(values: Mapping[str, float]) -> str:
+def interval(values: Mapping[str, float]) -> str:
+    """Return a figure with its interval, to three places."""
     return f"{values['value']:.3f} [{values['low']:.3f}, {values['high']:.3f}]"
 
 
@@ -136,9 +137,10 @@ def _verdict(value: float, aim: float) -> str:
 def _confusion(counts: Sequence[Sequence[int]], names: Sequence[str], *, per_cent: bool = False) -> str:
     total = sum(map(sum, counts))
     cells = [[f"{100 * n / total:.2f}" if per_cent else str(n) for n in row] for row in counts]
-    return _table(["", *names], [[name, *row] for name, row in zip(names, cells, strict=True)])
+    return table(["", *names], [[name, *row] for name, row in zip(names, cells, strict=True)])
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a Markdown table."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

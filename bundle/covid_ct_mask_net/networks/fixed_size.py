@@ -258,10 +258,10 @@ class FixedSizeDetector(nn.Module):
         if self.maskness:
             sure = best_scores * maskness(masks)
             found = found & (sure >= self.score)
-            best_scores, again = torch.where(found, sure, torch.full_like(sure, float("-inf"))).sort(
-                dim=0, descending=True, stable=True
-            )
-            found, boxes, labels, masks = found[again], boxes[again], labels[again], masks[again]
+            best_scores = torch.where(found, sure, torch.full_like(sure, float("-inf")))
+            again = _best_first(best_scores)
+            best_scores, found = best_scores[again], found[again]
+            boxes, labels, masks = boxes[again], labels[again], masks[again]
             boxes = torch.where(found[:, None], boxes, torch.zeros_like(boxes))
         scale_x = float(image.shape[-1]) / width
         scale_y = float(image.shape[-2]) / height
@@ -286,6 +286,18 @@ def _suppressed(boxes: Tensor, scores: Tensor, candidates: Tensor, threshold: fl
         0, survivors, torch.ones_like(survivors, dtype=torch.bool)
     )
     return torch.where(survived, scores, dropped)
+
+
+def _best_first(scores: Tensor) -> Tensor:
+    """Return the order (n,) of scores from high to low, equal ones as they come: a stable sort.
+
+    By counting, for ONNX knows no stable sort.
+    """
+    places = torch.arange(scores.shape[0], device=scores.device)
+    better = scores[None] > scores[:, None]
+    earlier = (scores[None] == scores[:, None]) & (places[None] < places[:, None])
+    ranks = (better | earlier).sum(dim=1)
+    return torch.zeros_like(places).scatter(0, ranks, places)
 
 
 def exporting() -> bool:

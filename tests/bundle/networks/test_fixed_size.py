@@ -10,7 +10,12 @@ from torch import Tensor
 
 from builders.networks import random_slices, small_model
 from covid_ct_mask_net.checkpoints import Model
-from covid_ct_mask_net.networks.fixed_size import FixedSizeClassifier, FixedSizeDetector, exporting
+from covid_ct_mask_net.networks.fixed_size import (
+    FixedSizeClassifier,
+    FixedSizeDetector,
+    _best_first,
+    exporting,
+)
 
 VARIANTS = {
     "resnet18": {"truncation": 1, "maskness": True},
@@ -55,6 +60,13 @@ def test_same_detections(model: Model, shape: tuple[int, int]) -> None:
     assert torch.allclose(_sorted(ours), _sorted(theirs), atol=1e-4)
     for rest in (scores[found:], labels[found:], boxes[found:], masks[found:]):
         assert not rest.any()
+
+
+def test_equal_scores_keep_their_order() -> None:
+    scores = torch.tensor([0.5, 0.7, 0.5, float("-inf"), 0.7, float("-inf"), 0.9])
+    assert _best_first(scores).tolist() == [6, 1, 4, 0, 2, 3, 5]
+    many = torch.randint(0, 9, (100,), generator=torch.Generator().manual_seed(1)).float()
+    assert torch.equal(_best_first(many), many.sort(descending=True, stable=True)[1])
 
 
 def _sorted(rows: Tensor) -> Tensor:
