@@ -21,6 +21,7 @@ from torch import Tensor
 from covid_ct_mask_net.errors import UsageError
 from covid_ct_mask_net.training.augmentation import shifted_window
 from covid_ct_mask_net.training.datasets.records import IMAGE, Record
+from covid_ct_mask_net.training.predictions import MAIN
 
 CHANGE = "change"
 # -450 HU under the lung window: air and lung lie below, soft tissue above.
@@ -143,6 +144,27 @@ PREFIXES = {"robustness-": ROBUSTNESS, "control-": CONTROLS}
 def all_changes() -> list[str]:
     """Return the names of all changes as evaluations have them, for example ``robustness-jpeg-50``."""
     return [prefix + name for prefix, changes in PREFIXES.items() for name in changes]
+
+
+def changed_evaluation(evaluation: str, change: str) -> str:
+    """Return the name of an evaluation of changed slices: that of the change for the main one's slices.
+
+    Others have their own before it (``elsewhere-robustness-jpeg-50``), so that none replaces another's.
+    """
+    return change if evaluation == MAIN else f"{evaluation}-{change}"
+
+
+def change_in(name: str) -> tuple[str, str] | None:
+    """Return which evaluation's slices were changed and how, by the name of the changed ones; None if none.
+
+    The opposite of `changed_evaluation`.
+    """
+    if name.startswith(tuple(PREFIXES)):
+        return MAIN, name
+    for change in all_changes():
+        if name.endswith(f"-{change}"):
+            return name.removesuffix(f"-{change}"), change
+    return None
 
 
 def changed(image: Tensor, name: str) -> Tensor:

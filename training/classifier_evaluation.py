@@ -17,8 +17,15 @@ from covid_ct_mask_net.labels import SLICE_CLASS_NAMES
 from covid_ct_mask_net.networks.classifier import CovidCTMaskNet
 from covid_ct_mask_net.networks.detector import LesionDetector
 from covid_ct_mask_net.training.baselines import WholeSliceClassifier
-from covid_ct_mask_net.training.changes import CHANGE, ChangeSliced, under_changes
-from covid_ct_mask_net.training.datasets.ictcf import BINARY_CLASS_NAMES
+from covid_ct_mask_net.training.changes import (
+    CHANGE,
+    ChangeSliced,
+    change_in,
+    changed_evaluation,
+    under_changes,
+)
+from covid_ct_mask_net.training.datasets.ictcf import BINARY_CLASS_NAMES, listed_images
+from covid_ct_mask_net.training.datasets.lists import read_list
 from covid_ct_mask_net.training.datasets.read import WINDOW_LEVEL, WINDOW_WIDTH, ReadSliced
 from covid_ct_mask_net.training.datasets.records import FILE, IMAGE, PATIENT, SLICE_CLASS, Record, data_hash
 from covid_ct_mask_net.training.demographics import demographics
@@ -27,6 +34,7 @@ from covid_ct_mask_net.training.handlers import EvaluationWriter
 from covid_ct_mask_net.training.predictions import (
     MAIN,
     Predictions,
+    check_evaluation_name,
     predictions_file,
     read_predictions,
     write_predictions,
@@ -35,6 +43,7 @@ from covid_ct_mask_net.training.runs import (
     Evaluation,
     RunInfo,
     add_evaluation,
+    check_source,
     described_run,
     why_left_out,
 )
@@ -70,8 +79,8 @@ class ClassificationPlan:
     samples
         Number of slices to keep for figures.
     changes
-        Names of `changes`; predictions of each are written under its own name. Without any, slices as they
-        are.
+        Names of `changes`; predictions of each are written under a name of their own
+        (`changes.changed_evaluation`). Without any, slices as they are.
     limit
         Slices to evaluate, spread over the list; 0 for all.
     """
@@ -91,10 +100,12 @@ class ClassificationPlan:
         object.__setattr__(self, "changes", tuple(self.changes))
         if self.prevalence is not None:
             object.__setattr__(self, "prevalence", tuple(self.prevalence))
-        if not self.name.replace("_", "").replace("-", "").isalnum():
+        check_evaluation_name(self.name)
+        if change_in(self.name):
             raise UsageError(
                 "EVALUATION",
-                f"The evaluation is called {self.name!r}; letters, digits, - and _ were expected.",
+                f"The evaluation is called {self.name!r}, as those of changed slices are; another name was "
+                "expected, with the change under changes.",
             )
 
 
@@ -127,11 +138,17 @@ class WriteClassifications(EvaluationWriter):
     records : sequence of dict
         The planned slices (`planned_slices`).
     described : RunInfo
-        For a folder without ``run.json``.
+        For a folder without ``run.json``; its training patients also for one that states none.
     detector : LesionDetector, optional
         Finds the lesions of samples, and the logits of their masks.
     nms : mapping, optional
         NMS thresholds of the network (`classifier_starts.nms_of`), which figures are written with.
+
+    Raises
+    ------
+    UsageError
+        If ``run.json`` states other training patients than ``described``, or has an evaluation of that name
+        and another source.
     """
 
     def __init__(
@@ -148,6 +165,8 @@ class WriteClassifications(EvaluationWriter):
         self.described = described
         self.detector = detector
         self.nms = dict(nms) if nms else {}
+        _check_training_patients(self.folder, described)
+        check_source(self.folder, plan.name, plan.source)
         self._shown = {records[index][FILE] for index in spread_out(len(records), plan.samples)}
         self._records: list[Mapping[str, Any]] = []
         self._logits: list[Tensor] = []
@@ -212,7 +231,7 @@ class WriteClassifications(EvaluationWriter):
         for change in dict.fromkeys(changes):
             chosen = [index for index, one in enumerate(changes) if one == change]
             records = [self._records[index] for index in chosen]
-            name = self.plan.name if change is None else change
+            name = self.plan.name if change is None else changed_evaluation(self.plan.name, change)
             write_predictions(self.folder, records, logits[chosen], name)
             self._note(name, records)
 
@@ -223,7 +242,7 @@ class WriteClassifications(EvaluationWriter):
         figures = classification_report(
             predictions,
             plan.class_names,
-            validation=self._validation(name),
+            validation=self._validation(),
             prevalence=plan.prevalence,
             demographics=metadata or None,
         )
@@ -231,7 +250,7 @@ class WriteClassifications(EvaluationWriter):
         noted = {"nms": self.nms} if self.nms else {}
         add_evaluation(self.folder, name, evaluation, {**figures, **noted}, self.described)
 
-    def _validation(self, name: str) -> Predictions | None:
+    def _validation(self) -> Predictions | None:
         """Return the folder's validation predictions; a temperature is never fitted on what it scales.
 
         Those of weights before the last training are none.
@@ -239,12 +258,60 @@ class WriteClassifications(EvaluationWriter):
         path = self.folder / predictions_file(VALIDATION)
         info = described_run(self.folder)
         known = info is not None and not why_left_out(info, VALIDATION)
-        if name == VALIDATION or not known or not path.is_file():
+        if self.plan.name == VALIDATION or not known or not path.is_file():
             return None
         return read_predictions(path, len(self.plan.class_names))
 
 
-def described_classifier(network: CovidCTMaskNet | WholeSliceClassifier, mode: str, classes: int) -> RunInfo:
+def listed_patients(layout: str, dataset_dir: str | Path, listed: str | Path | None) -> tuple[str, ...]:
+    """Return ``class/patient`` of the slices of a list, as `RunInfo.training_patients` has them.
+
+    Parameters
+    ----------
+    layout : str
+        ``covidx`` or ``ictcf``: how the list names slices.
+    dataset_dir : path
+        Where the list may lie; images are not needed.
+    listed : path, optional
+        None for no list, and no patients.
+
+    Raises
+    ------
+    UsageError
+        If there is no such list, or its layout has none of names.
+    RefusedInputError
+        If a line cannot be read or has no class.
+    """
+    if listed is None:
+        return ()
+    path = Path(dataset_dir) / listed if (Path(dataset_dir) / listed).is_file() else Path(listed)
+    if layout == "covidx":
+        return tuple(sorted({f"{int(one.name.known_class())}/{one.patient}" for one in read_list(path)}))
+    if layout == "ictcf":
+        return tuple(sorted({f"{int(one.slice_class)}/{one.patient}" for one in listed_images(path)}))
+    raise UsageError(
+        "TRAINED_LIST",
+        f"trained_list names slices of the layouts covidx and ictcf, not of {layout}; leave it out.",
+    )
+
+
+def _check_training_patients(folder: Path, described: RunInfo) -> None:
+    info, listed = described_run(folder), set(described.training_patients)
+    known = set() if info is None else set(info.training_patients)
+    if known and listed and known != listed:
+        raise UsageError(
+            "TRAINED_LIST",
+            f"trained_list has {len(listed):,} patients, but run.json of {folder} states {len(known):,} "
+            "training patients that are not the same; leave trained_list out, or evaluate into a new folder.",
+        )
+
+
+def described_classifier(
+    network: CovidCTMaskNet | WholeSliceClassifier,
+    mode: str,
+    classes: int,
+    training_patients: Sequence[str] = (),
+) -> RunInfo:
     """Describe a classifier whose training left no run folder, such as an imported one.
 
     Parameters
@@ -254,13 +321,20 @@ def described_classifier(network: CovidCTMaskNet | WholeSliceClassifier, mode: s
         What was trained: ``s``, ``s_bn`` or ``full``.
     classes : int
         Number of slice classes.
+    training_patients : sequence of str
+        ``class/patient`` of the slices trained on (`listed_patients`), where they are known.
     """
     total = sum(tensor.numel() for tensor in network.state_dict().values())
     kind = "classifier" if classes > len(BINARY_CLASS_NAMES) else "binary"
     names = SLICE_CLASS_NAMES if kind == "classifier" else BINARY_CLASS_NAMES
     if isinstance(network, WholeSliceClassifier):
         return RunInfo(
-            kind, mode, model=network.name, class_names=names, parameters={"total": total, "trainable": total}
+            kind,
+            mode,
+            model=network.name,
+            class_names=names,
+            parameters={"total": total, "trainable": total},
+            training_patients=tuple(training_patients),
         )
     return RunInfo(
         kind,
@@ -272,4 +346,5 @@ def described_classifier(network: CovidCTMaskNet | WholeSliceClassifier, mode: s
         },
         class_names=names,
         parameters={"total": total},
+        training_patients=tuple(training_patients),
     )

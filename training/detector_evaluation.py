@@ -25,8 +25,8 @@ from covid_ct_mask_net.training.evaluation import DetectionReport
 from covid_ct_mask_net.training.handlers import EvaluationWriter
 from covid_ct_mask_net.training.lesion_statistics import SliceLesions, lesions_of, write_lesions
 from covid_ct_mask_net.training.metrics.protocols import Protocol, protocol
-from covid_ct_mask_net.training.predictions import MAIN
-from covid_ct_mask_net.training.runs import Evaluation, RunInfo, add_evaluation
+from covid_ct_mask_net.training.predictions import MAIN, check_evaluation_name
+from covid_ct_mask_net.training.runs import Evaluation, RunInfo, add_evaluation, check_source
 from covid_ct_mask_net.training.samples import (
     Sample,
     SampleDetections,
@@ -75,6 +75,7 @@ class DetectionPlan:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "sample_nms", tuple(float(one) for one in self.sample_nms))
+        check_evaluation_name(self.name)
 
 
 def evaluation_transforms(
@@ -119,6 +120,7 @@ class WriteDetections(EvaluationWriter):
     ) -> None:
         if not records:
             raise UsageError("NO_SLICES", "There are no slices to evaluate.")
+        check_source(Path(folder), plan.name, plan.source)
         self.folder = Path(folder)
         self.plan = plan
         self.detector = detector
@@ -170,20 +172,24 @@ class WriteDetections(EvaluationWriter):
     ) -> None:
         found = {self.detector.settings.roi_nms: SampleDetections.of(detection)}
         sample = Sample(item[FILE], grey_levels(item[IMAGE]), labels, found)
-        write_overlay(self.folder, sample, self.mask_type, self.plan.overlay_score)
+        name = self.plan.name
+        overlays = OVERLAYS if name == MAIN else f"{OVERLAYS}-{name}"
+        write_overlay(self.folder, sample, self.mask_type, self.plan.overlay_score, overlays)
 
     def write(self) -> None:
         """Write figures and what belongs to them."""
         plan = self.plan
-        write_lesions(self.folder, self._lesions)
+        write_lesions(self.folder, self._lesions, plan.name)
         evaluation = Evaluation(plan.dataset or plan.name, plan.source, data_hash(self.records))
         add_evaluation(self.folder, plan.name, evaluation, self._report.compute(), self.described)
 
 
-def write_overlay(folder: Path, sample: Sample, mask_type: MaskType, score: float) -> Path | None:
-    """Draw a slice with its detections from a score on into ``overlays`` of a folder."""
+def write_overlay(
+    folder: Path, sample: Sample, mask_type: MaskType, score: float, overlays: str = OVERLAYS
+) -> Path | None:
+    """Draw a slice with its detections from a score on into ``overlays``, or another folder of a folder."""
     stem = sample.file.rsplit(".", 1)[0].replace("/", "_")
-    return inference_overlay(sample, folder / OVERLAYS / f"{stem}.png", mask_type, score)
+    return inference_overlay(sample, folder / overlays / f"{stem}.png", mask_type, score)
 
 
 def loaded_detector(

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from covid_ct_mask_net.labels import MaskType
+from covid_ct_mask_net.training.levels import LEVELS, Answers, answers
 from covid_ct_mask_net.training.metrics.ap_intervals import (
     coco_intervals,
     dice_intervals,
@@ -31,7 +32,6 @@ from covid_ct_mask_net.training.metrics.classification import confusion_matrix, 
 from covid_ct_mask_net.training.metrics.coco import CocoEvaluation
 from covid_ct_mask_net.training.metrics.lesion_dice import LesionDice
 from covid_ct_mask_net.training.metrics.original_ap import OriginalImageAP
-from covid_ct_mask_net.training.metrics.pooling import pool
 from covid_ct_mask_net.training.metrics.protocols import Protocol, protocol
 from covid_ct_mask_net.training.predictions import Predictions
 
@@ -47,6 +47,8 @@ def classification_report(
 ) -> dict[str, Any]:
     """Return figures by slice, scan and patient, with intervals, calibration and predictive values.
 
+    Which class scans and patients are of, and which are ``left_out``: `levels.answers`.
+
     Parameters
     ----------
     predictions : Predictions
@@ -60,18 +62,9 @@ def classification_report(
     seed : int
         Of the bootstrap.
     """
-    chances = probabilities(predictions.logits)
     report: dict[str, Any] = {
-        "slices": _level(predictions.true, predictions.predicted, predictions.patients, class_names, seed)
+        level: _level(answers(predictions, level), class_names, seed) for level in LEVELS
     }
-    # A patient with slices of two classes (iCTCF) counts once for each, and is resampled as one.
-    by_class = [f"{c}/{p}" for c, p in zip(predictions.true, predictions.patients, strict=True)]
-    scan_names = [f"{owner}/{scan}" for owner, scan in zip(by_class, predictions.scans, strict=True)]
-    for level, groups in (("scans", scan_names), ("patients", by_class)):
-        pooled = pool(chances, predictions.true, groups)
-        patient_of = dict(zip(groups, predictions.patients, strict=True))
-        owners = [patient_of[str(name)] for name in pooled.groups]
-        report[level] = _level(pooled.true, pooled.predicted, owners, class_names, seed)
     report["calibration"] = _calibration(predictions, validation, seed)
     if prevalence is not None:
         report["at_prevalence"] = _at_prevalence(predictions, class_names, prevalence, seed)
@@ -159,18 +152,17 @@ def _plain(intervals: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _level(
-    true: NDArray[np.int64],
-    predicted: NDArray[np.int64],
-    patients: Sequence[str],
-    class_names: Sequence[str],
-    seed: int,
-) -> dict[str, Any]:
-    intervals = classification_intervals(true, predicted, patients, len(class_names), seed=seed)
+def _level(found: Answers, class_names: Sequence[str], seed: int) -> dict[str, Any]:
+    left_out = {"left_out": list(found.left_out)} if found.left_out else {}
+    if not found.count:
+        return {"count": 0, **left_out}
+    classes = len(class_names)
+    intervals = classification_intervals(found.true, found.predicted, found.patients, classes, seed=seed)
     return {
-        "count": len(true),
+        "count": found.count,
+        **left_out,
         "patients": intervals.patients,
-        "confusion": confusion_matrix(true, predicted, len(class_names)).tolist(),
+        "confusion": confusion_matrix(found.true, found.predicted, classes).tolist(),
         "accuracy": interval_values(intervals.accuracy),
         "weighted_f1": interval_values(intervals.weighted_f1),
         "classes": {

@@ -16,8 +16,9 @@ from covid_ct_mask_net.labels import LesionClass
 from covid_ct_mask_net.training.datasets.read import ReadSliced
 from covid_ct_mask_net.training.datasets.records import FILE, MASK
 from covid_ct_mask_net.training.files import csv_text, read_rows, write_text
+from covid_ct_mask_net.training.predictions import MAIN, evaluation_file
 
-FILE_NAME = "lesions.csv"
+_STEM = "lesions"
 _COLUMNS = ("file", "class", "instances", "area")
 _EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=bool)
 
@@ -73,14 +74,14 @@ def lesion_statistics(records: Iterable[Mapping[str, Any]]) -> list[SliceLesions
     return found
 
 
-def write_lesions(folder: Path, lesions: Sequence[SliceLesions]) -> Path:
-    """Write ``lesions.csv`` into a run folder."""
+def write_lesions(folder: Path, lesions: Sequence[SliceLesions], name: str = MAIN) -> Path:
+    """Write the lesions of an evaluation into a run folder: ``lesions.csv``, or ``lesions-NAME.csv``."""
     lines = [list(_COLUMNS)]
     lines += [[one.file, str(int(one.lesion_class)), str(one.instances), repr(one.area)] for one in lesions]
-    return write_text(folder / FILE_NAME, csv_text(lines))
+    return write_text(folder / evaluation_file(_STEM, name), csv_text(lines))
 
 
-def read_lesions(folder: Path) -> list[SliceLesions]:
+def read_lesions(folder: Path, name: str = MAIN) -> list[SliceLesions]:
     """Return the lesions that an evaluation left in its run folder; none if it left no file.
 
     Raises
@@ -88,7 +89,7 @@ def read_lesions(folder: Path) -> list[SliceLesions]:
     RefusedInputError
         If a value cannot be read; the sentence names the file.
     """
-    path = folder / FILE_NAME
+    path = folder / evaluation_file(_STEM, name)
     if not path.is_file():
         return []
     try:

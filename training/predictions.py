@@ -1,5 +1,6 @@
 """Predictions of a classifier, a line a slice: ``file, patient, scan, slice, true, logit_0, logit_1 ...``.
 
+Where the collection states classes of whole scans, ``scan_class`` follows ``true``; empty where it does not.
 Logits are kept and not probabilities, so that temperatures can be fitted afterwards.
 """
 
@@ -14,9 +15,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from covid_ct_mask_net.errors import RefusedInputError, UsageError
+from covid_ct_mask_net.training.datasets.records import SCAN_CLASS
 from covid_ct_mask_net.training.files import csv_text, read_rows, write_text
 
 MAIN = "test"
+# In place of the class of a scan that has none stated.
+UNSTATED = -1
 _COLUMNS = ("file", "patient", "scan", "slice", "true")
 
 
@@ -32,6 +36,9 @@ class Predictions:
         (n,) numbers in the scan, and class ids.
     logits
         (n, classes).
+    scan_classes
+        (n,) class of the slice's scan as the collection states it, `UNSTATED` where it does not; None where
+        it states none.
     """
 
     files: tuple[str, ...]
@@ -40,6 +47,7 @@ class Predictions:
     slices: NDArray[np.int64]
     true: NDArray[np.int64]
     logits: NDArray[np.float64]
+    scan_classes: NDArray[np.int64] | None = None
 
     @property
     def predicted(self) -> NDArray[np.int64]:
@@ -56,6 +64,7 @@ class Predictions:
             slices=self.slices[indices],
             true=self.true[indices],
             logits=self.logits[indices],
+            scan_classes=None if self.scan_classes is None else self.scan_classes[indices],
         )
 
 
@@ -68,7 +77,8 @@ def write_predictions(
     ----------
     folder : pathlib.Path
     records : sequence of mapping
-        Data dictionaries with ``file``, ``patient``, ``scan``, ``slice``, ``slice_class``.
+        Data dictionaries with ``file``, ``patient``, ``scan``, ``slice``, ``slice_class`` and maybe
+        ``scan_class``.
     logits : (n, classes)
         In the order of the records.
     name : str
@@ -80,16 +90,38 @@ def write_predictions(
             "PREDICTIONS",
             f"There are {len(records)} slices and logits of shape {table.shape}; a row a slice fits.",
         )
-    lines = [[*_COLUMNS, *(f"logit_{index}" for index in range(table.shape[1]))]]
+    stated = any(SCAN_CLASS in record for record in records)
+    scan_class = [SCAN_CLASS] if stated else []
+    lines = [[*_COLUMNS, *scan_class, *(f"logit_{index}" for index in range(table.shape[1]))]]
     for record, row in zip(records, table, strict=True):
         values = [record["file"], record["patient"], record["scan"], record["slice"], record["slice_class"]]
+        values += [record.get(SCAN_CLASS, "")] if stated else []
         lines.append([*map(str, values), *(repr(float(value)) for value in row)])
     return write_text(folder / predictions_file(name), csv_text(lines))
 
 
 def predictions_file(name: str) -> str:
     """Return the name of the file of an evaluation."""
-    return "predictions.csv" if name == MAIN else f"predictions-{name}.csv"
+    return evaluation_file("predictions", name)
+
+
+def evaluation_file(stem: str, name: str) -> str:
+    """Return the name of a CSV file that each evaluation has of its own; the main one's is the stem alone."""
+    return f"{stem}.csv" if name == MAIN else f"{stem}-{name}.csv"
+
+
+def check_evaluation_name(name: str) -> None:
+    """Refuse names that cannot be part of the name of a file.
+
+    Raises
+    ------
+    UsageError
+        ``EVALUATION``; the sentence says what may be in a name.
+    """
+    if not name.replace("_", "").replace("-", "").isalnum():
+        raise UsageError(
+            "EVALUATION", f"The evaluation is called {name!r}; letters, digits, - and _ were expected."
+        )
 
 
 def read_predictions(path: Path, classes: int) -> Predictions:
@@ -113,11 +145,15 @@ def read_predictions(path: Path, classes: int) -> Predictions:
         true = np.array([int(row["true"]) for row in rows], dtype=np.int64)
         slices = np.array([int(row["slice"]) for row in rows], dtype=np.int64)
         logits = np.array([[float(row[name]) for name in names[len(_COLUMNS) :]] for row in rows])
+        stated = None
+        if SCAN_CLASS in rows[0]:
+            stated = np.array([int(row[SCAN_CLASS] or UNSTATED) for row in rows], dtype=np.int64)
     except (TypeError, ValueError) as error:
         raise RefusedInputError("PREDICTIONS", f"{path} has a value that is no number: {error}.") from error
-    if true.min() < 0 or true.max() >= classes or not np.isfinite(logits).all():
+    strange = stated is not None and (stated.min() < UNSTATED or stated.max() >= classes)
+    if true.min() < 0 or true.max() >= classes or strange or not np.isfinite(logits).all():
         raise RefusedInputError(
             "PREDICTIONS", f"{path} has a class outside 0 to {classes - 1}, or a logit that is not finite."
         )
     columns = {name: tuple(row[name] for row in rows) for name in ("file", "patient", "scan")}
-    return Predictions(columns["file"], columns["patient"], columns["scan"], slices, true, logits)
+    return Predictions(columns["file"], columns["patient"], columns["scan"], slices, true, logits, stated)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,6 +18,8 @@ import torch
 from ignite.engine import Engine, Events
 from monai.data import CacheDataset
 from monai.transforms import Compose, RandomizableTrait, Transform
+
+from covid_ct_mask_net.training.disk_cache import DiskCache
 
 SEED = "seed"
 _SEEDS = 2**32
@@ -61,6 +64,8 @@ class SeededDataset(CacheDataset):
         Share of slices that is kept in memory once it was read.
     progress : bool
         Whether to show a bar while slices are read.
+    cache_dir : path, optional
+        Folder in which all slices are kept (`disk_cache.DiskCache`). Items are the same with and without.
     """
 
     def __init__(
@@ -70,7 +75,10 @@ class SeededDataset(CacheDataset):
         seed: int,
         cache_rate: float = 1.0,
         progress: bool = False,
+        cache_dir: str | Path | None = None,
     ) -> None:
+        # First, for memory is filled from it.
+        self.disk = None if cache_dir is None else DiskCache(data, transform, cache_dir)
         super().__init__(data, transform, cache_rate=cache_rate, progress=progress)
         self.seed = seed
         self.epoch = 0
@@ -82,7 +90,14 @@ class SeededDataset(CacheDataset):
     def _transform(self, index: int) -> Any:
         seed = seed_of(self.seed, self.epoch, index)
         self.transform.set_random_state(seed)
-        return {**super()._transform(index), SEED: seed}
+        in_memory = index % len(self) < self.cache_num
+        item = super()._transform(index) if self.disk is None or in_memory else self.disk[index]
+        return {**item, SEED: seed}
+
+    def _load_cache_item(self, idx: int) -> Any:
+        if self.disk is None:
+            return super()._load_cache_item(idx)
+        return self.disk.before_random(self.data[idx])
 
 
 def flat(transforms: Sequence[Any]) -> Compose:

@@ -26,7 +26,8 @@ from tqdm import tqdm
 from covid_ct_mask_net.errors import NotAssessableError, OutputError, UsageError
 from covid_ct_mask_net.networks.classifier import CovidCTMaskNet
 from covid_ct_mask_net.networks.ranked_rows import ROW_WIDTH
-from covid_ct_mask_net.training.datasets.records import FILE, IMAGE, SLICE_CLASS, Record
+from covid_ct_mask_net.training.datasets.read import ReadSliced
+from covid_ct_mask_net.training.datasets.records import FILE, IMAGE, SLICE_CLASS, VOLUME_SLICE, Record
 from covid_ct_mask_net.training.lung_crop import WHOLE_SHAPE
 from covid_ct_mask_net.training.processes import several_processes
 from covid_ct_mask_net.training.randomness import SeededDataset
@@ -77,6 +78,8 @@ def slices_or_rows(
     seed: int,
     cache_rate: float,
     classifier: CovidCTMaskNet | None,
+    *,
+    cache_dir: str | Path | None = None,
     **rows: Any,
 ) -> SeededDataset | RowDataset:
     """Return what a classifier is trained on: slices, or the rows that a fixed trunk makes of them.
@@ -90,6 +93,8 @@ def slices_or_rows(
         Share of slices kept in memory.
     classifier : CovidCTMaskNet, optional
         Network whose trunk does not change; without it, slices are returned.
+    cache_dir : path, optional
+        Folder in which slices are kept; rows need none.
     **rows
         Further parameters of `cached_rows`.
 
@@ -102,8 +107,9 @@ def slices_or_rows(
         raise UsageError(
             "ROWS", "Mode s trains on cached rows in minutes, in one process; leave the overlay out for it."
         )
-    slices = SeededDataset(data, transform, seed, cache_rate=0.0 if classifier is not None else cache_rate)
-    return slices if classifier is None else cached_rows(classifier, slices, **rows)
+    if classifier is None:
+        return SeededDataset(data, transform, seed, cache_rate=cache_rate, cache_dir=cache_dir)
+    return cached_rows(classifier, SeededDataset(data, transform, seed, cache_rate=0.0), **rows)
 
 
 def cached_rows(
@@ -262,4 +268,9 @@ def _key(
         with Path(record[IMAGE]).open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
         digest.update(json.dumps([record.get(name) for name in ("transposed", "volume_slice")]).encode())
+    if any(VOLUME_SLICE in record for record in slices.data):
+        windows = [
+            (step.low, step.width) for step in slices.transform.transforms if isinstance(step, ReadSliced)
+        ]
+        digest.update(json.dumps(windows).encode())
     return digest.hexdigest()

@@ -186,5 +186,5 @@ def training_origin(training: Sequence[Record], validation: Sequence[Record], se
 
 
 def training_patients(training: Sequence[Record]) -> tuple[str, ...]:
-    """Return ``class/patient`` of all slices, each once: patients are numbered by class."""
+    """Return ``class/patient`` of all slices, each once."""
     return tuple(sorted({f"{one[SLICE_CLASS]}/{one[PATIENT]}" for one in training}))

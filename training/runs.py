@@ -8,6 +8,7 @@
     RUN/predictions-NAME.csv  further evaluations: validation, left_out, an external set ...
     RUN/metrics.json          figures by evaluation (`evaluation.classification_report`, `DetectionReport`)
     RUN/lesions.csv           lesions of each evaluated slice (`lesion_statistics`), for Figure 2
+    RUN/lesions-NAME.csv      those of further evaluations
     RUN/samples/NAME.npz      slices with masks and detections, for figures (`samples.write_sample`)
 
 Predictions are described and written by `predictions`. Numbers in tables are computed again from predictions;
@@ -89,7 +90,8 @@ class RunInfo:
     data
         Hash of each split used for training.
     training_patients
-        ``class/patient`` of every slice trained on, for patient-disjoint readings; empty where unknown.
+        ``class/patient`` of every slice trained on, for patient-disjoint readings, which compare patients
+        alone (`patients_trained_on`); empty where unknown.
     evaluations
         By name; ``test`` is the main one.
     git, seed, software
@@ -128,6 +130,11 @@ class RunInfo:
         if self.model != "covid-ct-mask-net":
             return self.model
         return f"{self.model} {self.mode} ({self.mask_type})"
+
+    @property
+    def patients_trained_on(self) -> frozenset[str]:
+        """Patients of the slices trained on, whatever the classes of those; empty where unknown."""
+        return frozenset(one.partition("/")[2] for one in self.training_patients)
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,9 +190,11 @@ def add_evaluation(
     figures : mapping
         For ``metrics.json``.
     described : RunInfo
-        Written where the folder has no ``run.json`` yet.
+        Written where the folder has no ``run.json`` yet; its training patients also where that has none.
     """
     info = described_run(folder) or described
+    if not info.training_patients:
+        info = dataclasses.replace(info, training_patients=described.training_patients)
     write_info(folder, dataclasses.replace(info, evaluations={**info.evaluations, name: evaluation}))
     metrics_path = folder / "metrics.json"
     metrics = read_json(metrics_path) if metrics_path.is_file() else {}
@@ -203,6 +212,31 @@ def why_left_out(info: RunInfo, name: str) -> str:
     if name not in info.evaluations:
         return "run.json does not say on which slices it was made"
     return "of weights before the last training; evaluate again" if info.evaluations[name].stale else ""
+
+
+def check_source(folder: Path, name: str, source: str) -> None:
+    """Refuse an evaluation that would replace one of another source under the same name.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Run folder; may be new.
+    name, source : str
+        Of the evaluation to come; for changed slices, of that whose slices are changed.
+
+    Raises
+    ------
+    UsageError
+        ``EVALUATION_SOURCE``; the sentence says what is there.
+    """
+    info = described_run(folder)
+    there = None if info is None else info.evaluations.get(name)
+    if there is not None and not there.stale and there.source != source:
+        raise UsageError(
+            "EVALUATION_SOURCE",
+            f"Evaluation {name} of {folder} is {there.source} ({there.dataset}), but this one is {source}; "
+            "give it a name of its own (--evaluation), for it would replace the other.",
+        )
 
 
 def append_history(folder: Path, row: Mapping[str, float]) -> Path:

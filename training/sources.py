@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,15 @@ from covid_ct_mask_net.training.datasets.cncb import cncb_segmentation
 from covid_ct_mask_net.training.datasets.covidx import covidx_slices
 from covid_ct_mask_net.training.datasets.ictcf import ictcf_slices
 from covid_ct_mask_net.training.datasets.lesion_slices import lesion_slices
-from covid_ct_mask_net.training.datasets.read import ReadSliced
-from covid_ct_mask_net.training.datasets.records import PATIENT, Record
+from covid_ct_mask_net.training.datasets.read import WINDOW_LEVEL, WINDOW_WIDTH, ReadSliced
+from covid_ct_mask_net.training.datasets.records import PATIENT, VOLUME_SLICE, Record
 from covid_ct_mask_net.training.datasets.volumes import lesion_volumes
 from covid_ct_mask_net.training.lung_crop import RandLungCropd
 from covid_ct_mask_net.training.randomness import FromHereAnew, flat
+from covid_ct_mask_net.training.runs import described_run
 from covid_ct_mask_net.training.targets import LesionTargetsd
 
+_LOGGER = logging.getLogger(__name__)
 _Reader = Callable[[Path, "str | Path | None", Mapping[str, Any]], list[Record]]
 
 
@@ -36,12 +39,13 @@ def labelled_slices(
     ----------
     layout : str
         ``cncb``: ``images/`` and ``masks/`` by name (paper, section 3.1); ``volumes``: the same folders with
-        NIfTI volumes; ``lesion_slices``: COVID-SemiSeg.
+        NIfTI volumes, and a table of whose they are; ``lesion_slices``: COVID-SemiSeg.
     root : path
     listed : path, optional
-        List of names below ``root`` or anywhere, for ``cncb``.
+        List of names below ``root`` or anywhere, for ``cncb`` and ``volumes``; for the latter a table, too.
     **options
-        Passed on to the reader of the layout (`datasets.volumes.lesion_volumes` ...).
+        Passed on to the reader of the layout (`datasets.volumes.lesion_volumes` ...). ``lesions_only`` is for
+        all of them; for ``cncb`` and ``lesion_slices`` with ``mask_type`` and ``minimum_area``.
 
     Raises
     ------
@@ -51,10 +55,10 @@ def labelled_slices(
     folder = Path(root)
     readers: dict[str, _Reader] = {
         "cncb": lambda top, names, more: cncb_segmentation(top / "images", top / "masks", names, **more),
-        "volumes": lambda top, _, more: lesion_volumes(top / "images", top / "masks", **more),
+        "volumes": lambda top, names, more: lesion_volumes(top / "images", top / "masks", names, **more),
         "lesion_slices": lambda top, _, more: lesion_slices(top, **more),
     }
-    return _read(readers, layout, folder, listed, options, lists=("cncb",))
+    return _read(readers, layout, folder, listed, options, lists=("cncb", "volumes"))
 
 
 def classified_slices(
@@ -145,6 +149,8 @@ def segmentation_transforms(
     *,
     augmentation: float = 0.0,
     lung_crop: float = 0.0,
+    window_level: float = WINDOW_LEVEL,
+    window_width: float = WINDOW_WIDTH,
 ) -> Compose:
     """Return reading, augmentation and targets of slices with masks.
 
@@ -157,19 +163,72 @@ def segmentation_transforms(
         Probability of each step of `augmentation.slice_augmentation`; 0 for none, as in the paper.
     lung_crop : float
         Share of slices that are cropped to their lungs.
+    window_level, window_width : float
+        HU window for volumes (`datasets.read.ReadSliced`); images carry theirs already.
+
+    Raises
+    ------
+    UsageError
+        If the window is none, or slices shall be cropped to lungs under another one than the default: lungs
+        are found by its grey values.
     """
-    steps = classification_transforms(augmentation=augmentation, lung_crop=lung_crop)
+    steps = classification_transforms(
+        augmentation=augmentation, lung_crop=lung_crop, window_level=window_level, window_width=window_width
+    )
     return flat([steps, FromHereAnew(), LesionTargetsd(mask_type, minimum_area)])
 
 
-def classification_transforms(*, augmentation: float = 0.0, lung_crop: float = 0.0) -> Compose:
+def classification_transforms(
+    *,
+    augmentation: float = 0.0,
+    lung_crop: float = 0.0,
+    window_level: float = WINDOW_LEVEL,
+    window_width: float = WINDOW_WIDTH,
+) -> Compose:
     """Return reading and augmentation of slices with classes; parameters as in `segmentation_transforms`."""
-    steps: list[Any] = [ReadSliced()]
+    if lung_crop and (window_level, window_width) != (WINDOW_LEVEL, WINDOW_WIDTH):
+        raise UsageError(
+            "WINDOW",
+            f"lung_crop finds lungs by grey values of the window {WINDOW_LEVEL:g}/{WINDOW_WIDTH:g} HU, but "
+            f"{window_level:g}/{window_width:g} HU was set; leave one of them out.",
+        )
+    steps: list[Any] = [ReadSliced(window_level, window_width)]
     if augmentation:
         steps.append(slice_augmentation(augmentation))
     if lung_crop:
         steps.append(RandLungCropd(lung_crop))
     return flat(steps)
+
+
+def window_settings(records: Sequence[Record], window_level: float, window_width: float) -> dict[str, float]:
+    """Return the HU window for ``run.json``: nothing where slices are images, which carry theirs already."""
+    if not any(VOLUME_SLICE in one for one in records):
+        return {}
+    return {"window_level": float(window_level), "window_width": float(window_width)}
+
+
+def check_window(
+    folder: str | Path, records: Sequence[Record], window_level: float, window_width: float
+) -> None:
+    """Log a warning where an evaluation shows HU under another window than the training of its run folder.
+
+    Parameters
+    ----------
+    folder : path
+        Run folder.
+    records : sequence of dict
+        Slices to evaluate.
+    window_level, window_width : float
+        Of the evaluation.
+    """
+    info = described_run(Path(folder))
+    trained = {} if info is None else info.settings.get("training", {})
+    for name, value in window_settings(records, window_level, window_width).items():
+        if name in trained and trained[name] != value:
+            _LOGGER.warning(
+                "%s is %g here, but %s was trained with %g; set it to evaluate what was trained.",
+                name, value, folder, trained[name],
+            )  # fmt: skip
 
 
 def _read(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +23,7 @@ from covid_ct_mask_net.training.classifier_evaluation import (
     ClassificationPlan,
     WriteClassifications,
     described_classifier,
+    listed_patients,
     planned_slices,
 )
 from covid_ct_mask_net.training.classifier_starts import with_nms
@@ -138,6 +141,61 @@ def test_a_temperature_is_not_fitted_on_answers_of_older_weights(stale: bool, tm
     assert "test" in read_run(folder).predictions
 
 
+def _write(folder: Path, rows: list[dict[str, Any]], plan: ClassificationPlan) -> None:
+    writer = WriteClassifications(folder, plan, rows, RunInfo("classifier", "s"))
+    writer.collect(rows, torch.from_numpy(logits_for(rows)))
+    writer.write()
+
+
+def test_changed_slices_of_another_evaluation_replace_none(tmp_path: Path) -> None:
+    folder, own, other = make_classifier_run(tmp_path / "run"), records(), records(6)
+    name = "robustness-jpeg-50"
+    plan = ClassificationPlan(class_names=SLICE_CLASS_NAMES, changes=(name,))
+    _write(folder, [{**row, "change": name} for row in own], plan)
+    elsewhere = dataclasses.replace(plan, name="elsewhere", dataset="hospital B", source="external")
+    _write(folder, [{**row, "change": name} for row in other], elsewhere)
+    read = read_run(folder)
+    assert len(read.predictions[name].files) == 60
+    assert len(read.predictions[f"elsewhere-{name}"].files) == 30
+    assert read.info.evaluations[name].source == "internal"
+    assert read.info.evaluations[f"elsewhere-{name}"].dataset == "hospital B"
+    with pytest.raises(UsageError, match=r"Evaluation test of .* is internal"):
+        _write(folder, other, dataclasses.replace(plan, source="external"))
+    # Changed validation slices are validation slices, too.
+    _write(folder, [{**row, "change": name} for row in own], dataclasses.replace(plan, name="validation"))
+    assert "after" not in read_run(folder).metrics[f"validation-{name}"]["calibration"]
+
+
+def test_the_list_that_imported_weights_were_trained_on_gives_their_patients(
+    data: Path, tmp_path: Path
+) -> None:
+    images, folder = data / "images", small_weights(tmp_path / "run")
+    evaluate(CONFIG, images, folder, evaluation="left_out", limit=2)
+    assert read_run(folder).info.training_patients == ()
+    listed = (data / "list.txt").read_text().splitlines()[:3]
+    (tmp_path / "sample.txt").write_text("\n".join(listed))
+    evaluate(
+        CONFIG, images, folder, evaluation="left_out", limit=2, trained_list=str(tmp_path / "sample.txt")
+    )
+    expected = {
+        f"{one['slice_class']}/{one['patient']}" for one in covidx_slices(images, data / "list.txt")[:3]
+    }
+    assert set(read_run(folder).info.training_patients) == expected
+    # A training knows better.
+    with pytest.raises(UsageError, match=r"trained_list has \d+ patients, but run.json of"):
+        WriteClassifications(
+            folder, ClassificationPlan(), [], RunInfo("classifier", "s", training_patients=("0/x",))
+        )
+
+
+def test_lists_of_two_layouts_name_patients(tmp_path: Path) -> None:
+    (tmp_path / "sample.txt").write_text("pCT/Patient 7/3.jpg 1\nnCT/Patient 7/9.jpg 0\n")
+    assert listed_patients("ictcf", tmp_path, "sample.txt") == ("0/patient-7", "1/patient-7")
+    assert listed_patients("volumes", tmp_path, None) == ()
+    with pytest.raises(UsageError, match="covidx and ictcf, not of volumes"):
+        listed_patients("volumes", tmp_path, "sample.txt")
+
+
 @pytest.mark.parametrize("overlays", [[], ["evaluate_robustness.yaml"]])
 def test_the_configuration_has_the_properties_of_a_bundle(overlays: list[str], run: Path, data: Path) -> None:
     assert missing_properties([CONFIG, *overlays], data / "images", run) == []
@@ -157,6 +215,9 @@ def test_plans_choose_slices_and_refuse_odd_names() -> None:
     assert [one["file"] for one in few] == ["0", "9"]
     with pytest.raises(UsageError, match="letters, digits"):
         ClassificationPlan(name="../x")
+    with pytest.raises(UsageError, match="as those of changed slices are"):
+        ClassificationPlan(name="control-group")
+    assert ClassificationPlan(name="my-control-group").name == "my-control-group"
 
 
 def test_networks_that_do_not_fit_end_in_a_sentence(tmp_path: Path) -> None:

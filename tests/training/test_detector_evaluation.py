@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,24 @@ def test_all_figures_of_segmentation_are_drawn_from_it(run: Path, tmp_path: Path
     assert "seg: difference" in rows
     # Table 6 is of ResNet50.
     assert "is compared with no figure" in (tmp_path / "table-6.md").read_text()
+
+
+def test_a_further_evaluation_leaves_what_the_main_one_left(run: Path, tmp_path: Path) -> None:
+    data = make_cncb(tmp_path / "data")
+    folder = shutil.copytree(run, tmp_path / "seg")
+    kept = [path.read_bytes() for path in (folder / "lesions.csv", folder / "overlays" / "0_13.png")]
+    evaluate(
+        "evaluate_segmentation.yaml", data, folder, evaluation="elsewhere", source="external",
+        dataset_name="hospital B", overlays=True, minimum_area=20,
+    )  # fmt: skip
+    assert [(folder / name).read_bytes() for name in ("lesions.csv", "overlays/0_13.png")] == kept
+    assert read_lesions(folder, "elsewhere")
+    assert (folder / "overlays-elsewhere" / "0_13.png").is_file()
+    with pytest.raises(UsageError, match="letters, digits"):
+        DetectionPlan(name="../x")
+    plan = DetectionPlan(source="external")
+    with pytest.raises(UsageError, match=r"Evaluation test of .* is internal \(small\)"):
+        WriteDetections(folder, plan, loaded_detector(folder / "model.pt"), [{}], read_run(run).info)
 
 
 def test_the_configuration_has_the_properties_of_a_bundle(run: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -35,6 +36,20 @@ def test_a_classifier_is_reported_by_slice_scan_and_patient(tmp_path: Path) -> N
     assert report["demographics"] == "not available"
     written = json.loads(write_metrics(tmp_path, {"test": report}).read_text())["test"]
     assert written["slices"] == report["slices"]
+
+
+def test_clear_slices_of_a_diseased_scan_are_not_a_scan_of_their_own() -> None:
+    # One patient with COVID-19: 4 slices show it, 6 are clear, and all slices are answered rightly.
+    true = np.array([2] * 4 + [0] * 6)
+    names = tuple(f"{index}.png" for index in range(10))
+    whole = Predictions(names, ("p",) * 10, ("s",) * 10, np.arange(10), true, 5 * np.eye(3)[true])
+    report = classification_report(whole, SLICE_CLASS_NAMES)
+    assert report["slices"]["accuracy"]["value"] == 1
+    for level in ("scans", "patients"):
+        assert report[level]["confusion"] == [[0, 0, 0], [0, 0, 0], [1, 0, 0]], "the clear slices outvote it"
+    twice = dataclasses.replace(whole, true=np.where(true, true, 1))
+    for level, name in (("scans", "p/s"), ("patients", "p")):
+        assert classification_report(twice, SLICE_CLASS_NAMES)[level] == {"count": 0, "left_out": [name]}
 
 
 def test_predictive_values_follow_the_prevalence_that_is_given(tmp_path: Path) -> None:

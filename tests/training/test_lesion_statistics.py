@@ -40,6 +40,9 @@ def test_slices_of_a_data_set_and_back_from_the_run_folder(tmp_path: Path) -> No
     assert sorted(ggo) == [0, 0, 1, 1, 1, 1]
     assert write_lesions(tmp_path, found).name == "lesions.csv"
     assert read_lesions(tmp_path) == found
+    # Another evaluation has a file of its own.
+    assert write_lesions(tmp_path, found[:2], "elsewhere").name == "lesions-elsewhere.csv"
+    assert (read_lesions(tmp_path), read_lesions(tmp_path, "elsewhere")) == (found, found[:2])
 
 
 def test_no_file_is_no_lesions_and_a_bad_one_is_named(tmp_path: Path) -> None:

@@ -7,7 +7,12 @@ import pytest
 
 from builders.run_folders import logits_for, records
 from covid_ct_mask_net.errors import RefusedInputError, UsageError
-from covid_ct_mask_net.training.predictions import predictions_file, read_predictions, write_predictions
+from covid_ct_mask_net.training.predictions import (
+    UNSTATED,
+    predictions_file,
+    read_predictions,
+    write_predictions,
+)
 
 
 def test_predictions_come_back_exactly(tmp_path: Path) -> None:
@@ -24,6 +29,26 @@ def test_predictions_come_back_exactly(tmp_path: Path) -> None:
     some = back.select(np.array(back.patients) == "3")
     assert set(some.patients) == {"3"}
     assert some.logits.shape == (5, 3)
+
+
+def test_stated_classes_of_scans_are_kept_where_there_are_any(tmp_path: Path) -> None:
+    rows = records(patients=3, slices=2)
+    for row in rows[:4]:
+        row["scan_class"] = 2
+    path = write_predictions(tmp_path, rows, logits_for(rows))
+    back = read_predictions(path, 3)
+    assert back.scan_classes is not None
+    assert back.scan_classes.tolist() == [2, 2, 2, 2, UNSTATED, UNSTATED]
+    some = back.select(np.arange(6) > 2).scan_classes
+    assert some is not None
+    assert some.tolist() == [2, UNSTATED, UNSTATED]
+    path.write_text(path.read_text().replace(",0,2,", ",0,3,"))
+    with pytest.raises(RefusedInputError, match="class outside 0 to 2"):
+        read_predictions(path, 3)
+    assert (
+        read_predictions(write_predictions(tmp_path, records(), logits_for(records())), 3).scan_classes
+        is None
+    )
 
 
 def test_a_row_a_slice_is_needed(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 import pytest
 import torch
@@ -77,6 +78,27 @@ def test_rows_are_computed_once_and_anew_when_anything_changes(
     path.write_bytes(Path(slices.data[1]["image"]).read_bytes())
     assert count() == 1, "another image under the same name"
     assert len(_files(tmp_path)) == 4
+
+
+def test_rows_of_volumes_are_computed_anew_under_another_window(
+    classifier: CovidCTMaskNet, tmp_path: Path
+) -> None:
+    (tmp_path / "images").mkdir()
+    voxels = np.random.default_rng(0).integers(-1000, 400, (64, 64, 1)).astype(np.int16)
+    nibabel.save(nibabel.Nifti1Image(voxels, np.eye(4)), tmp_path / "images" / "a.nii.gz")
+    (tmp_path / "slices.csv").write_text("patient,slice,class_id\na,0,1\n")
+    records = classified_slices("volumes", tmp_path)
+    rows = [
+        cached_rows(classifier, SeededDataset(records, transform, 1, 0.0), tmp_path / "rows", CPU)[0][ROWS]
+        for transform in (
+            classification_transforms(),
+            classification_transforms(window_level=-600, window_width=1500),
+            classification_transforms(window_level=40, window_width=400),
+        )
+    ]
+    assert torch.equal(rows[0], rows[1])
+    assert not torch.equal(rows[0], rows[2])
+    assert len(_files(tmp_path / "rows")) == 2
 
 
 def test_an_interrupted_computation_goes_on(

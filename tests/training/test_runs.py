@@ -14,6 +14,7 @@ from covid_ct_mask_net.training.runs import (
     RunInfo,
     add_evaluation,
     append_history,
+    check_source,
     git_commit,
     read_run,
     write_info,
@@ -80,6 +81,32 @@ def test_the_commit_of_this_checkout_and_of_none(tmp_path: Path) -> None:
     assert git_commit(tmp_path) == "unknown"
     commit = git_commit(Path(__file__).parent)
     assert commit == "unknown" or len(commit.removesuffix("+changes")) == 40
+
+
+def test_an_external_evaluation_does_not_replace_an_internal_one(tmp_path: Path) -> None:
+    check_source(tmp_path / "new", "test", "external")
+    folder = make_classifier_run(tmp_path / "run")
+    check_source(folder, "test", "internal")
+    check_source(folder, "elsewhere", "external")
+    with pytest.raises(UsageError, match=r"Evaluation test of .* is internal \(COVIDx-CT v1 test\)"):
+        check_source(folder, "test", "external")
+    # What is of older weights is of no use any more.
+    info = read_run(folder).info
+    stale = {"test": dataclasses.replace(info.evaluations["test"], stale=True)}
+    write_info(folder, dataclasses.replace(info, evaluations=stale))
+    check_source(folder, "test", "external")
+
+
+def test_training_patients_are_added_where_none_are_stated(tmp_path: Path) -> None:
+    folder = make_classifier_run(tmp_path / "run")
+    info = read_run(folder).info
+    known = dataclasses.replace(info, training_patients=("0/7", "2/7", "1/a/b"))
+    add_evaluation(folder, "test", Evaluation("COVIDx-CT v1 test"), {}, known)
+    assert read_run(folder).info.training_patients == info.training_patients
+    write_info(folder, dataclasses.replace(info, training_patients=()))
+    add_evaluation(folder, "test", Evaluation("COVIDx-CT v1 test"), {}, known)
+    assert read_run(folder).info.training_patients == known.training_patients
+    assert known.patients_trained_on == {"7", "a/b"}
 
 
 def test_evaluations_that_are_stale_or_not_described_are_left_out_by_name(tmp_path: Path) -> None:

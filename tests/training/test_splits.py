@@ -185,6 +185,24 @@ def test_duplicate_pixels_are_found_across_formats(tmp_path: Path) -> None:
         pixel_hashes({"train": {"x": tmp_path / "x.png"}})
 
 
+def test_deep_images_are_told_apart_and_colour_is_grey(tmp_path: Path) -> None:
+    deep = np.array([[300, 5000], [60000, 7]], dtype=np.uint16)
+    Image.fromarray(deep).save(tmp_path / "a.png")
+    Image.fromarray(deep).save(tmp_path / "same.tif")
+    Image.frombytes("I;16B", (2, 2), deep.astype(">u2").tobytes()).save(tmp_path / "big-endian.tif")
+    # Pillow's conversion to 8 bits cuts off at 255, which makes the two alike.
+    Image.fromarray(np.where(deep > 255, deep - 1, deep)).save(tmp_path / "b.png")
+    grey = np.array([[255, 255], [255, 7]], dtype=np.uint8)
+    Image.fromarray(grey).save(tmp_path / "grey.png")
+    Image.fromarray(np.stack([grey] * 3, axis=-1)).save(tmp_path / "colour.png")
+    names = ("a.png", "same.tif", "big-endian.tif", "b.png", "grey.png", "colour.png")
+    hashes = pixel_hashes({"train": {name: tmp_path / name for name in names}})
+    assert [{name for _, name in group} for group in same_pixels(hashes)] == [
+        {"a.png", "same.tif", "big-endian.tif"},
+        {"grey.png", "colour.png"},
+    ]
+
+
 def test_hashes_are_read_back(tmp_path: Path) -> None:
     hashes = {"train": {"a, b.png": "0" * 64}, "test": {"c.png": "f" * 64}}
     path = tmp_path / "hashes.csv"

@@ -59,8 +59,8 @@ class ReadSliced(MapTransform):
                 f"The window has level {window_level:g} and width {window_width:g} HU; numbers with a width "
                 "above 0 were expected.",
             )
-        self.low = window_level - window_width / 2
-        self.width = window_width
+        self.low = float(window_level - window_width / 2)
+        self.width = float(window_width)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the dictionary with tensors for files; the keys that told how to read are gone.

@@ -21,6 +21,8 @@ SLICE_CLASS = "slice_class"
 FILE = "file"
 PATIENT = "patient"
 SCAN = "scan"
+# Of the whole scan, where the collection states one beside the classes of its slices.
+SCAN_CLASS = "scan_class"
 SLICE = "slice"
 # How to read the two files; `read.ReadSliced` takes these out again.
 TRANSPOSED = "transposed"

@@ -19,6 +19,7 @@ from covid_ct_mask_net.training.datasets.records import (
 )
 from covid_ct_mask_net.training.datasets.volume_patients import (
     TABLE,
+    is_table,
     listed_volumes,
     patients_of,
     table_beside,
@@ -82,8 +83,9 @@ def lesion_volumes(
     """
     folder = existing_folder(images, "NIfTI volumes")
     volumes, labels = files_in(folder, _NIFTI), files_in(existing_folder(masks, "NIfTI masks"), _NIFTI)
-    table = Path(listed) if listed is not None and Path(listed).suffix == ".csv" else table_beside(folder)
-    chosen = _chosen(folder, None if listed is None else Path(listed), table, split)
+    names = None if listed is None else Path(listed)
+    table = names if names is not None and is_table(names) else table_beside(folder)
+    chosen = _chosen(folder, names, table, split)
     if chosen is not None:
         volumes = _wanted(volumes, chosen, folder)
         labels = _wanted(labels, [name + mask_suffix for name in chosen], Path(masks))

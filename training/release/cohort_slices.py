@@ -16,7 +16,7 @@ from covid_ct_mask_net.training.datasets.records import (
     IMAGE,
     MASK,
     MASK_VALUES,
-    PATIENT,
+    SCAN,
     SLICE,
     VOLUME_SLICE,
     Record,
@@ -46,7 +46,7 @@ def cohort_records(folder: Path, a_patient: int = 3) -> list[Record]:
     if not list((folder / "images").glob("*.nii.gz")):
         raise RefusedInputError("NO_COHORT", f"There are no images/*.nii.gz in {folder}.")
     chosen: list[Record] = []
-    for _, found in groupby(lesion_volumes(folder / "images", folder / "masks"), lambda one: one[PATIENT]):
+    for _, found in groupby(lesion_volumes(folder / "images", folder / "masks"), lambda one: one[SCAN]):
         records = list(found)
         shows = [one for one in records if _labels(one).any()]
         if not shows:
@@ -65,7 +65,7 @@ def cohort_slices(folder: Path, a_patient: int = 3) -> Iterator[LabelledSlice]:
     read = ReadSliced()
     for record in cohort_records(folder, a_patient):
         item = read(dict[Hashable, Any](record.items()))
-        patient = str(record[PATIENT])
+        patient = str(record[SCAN])
         yield f"{patient}/{record[SLICE]}", patient, item[IMAGE][0].numpy(), item[MASK][0].numpy()
 
 

@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from covid_ct_mask_net.errors import UsageError
+from covid_ct_mask_net.training.changes import change_in
+from covid_ct_mask_net.training.levels import LEVELS, answers
 from covid_ct_mask_net.training.metrics.bootstrap import Interval, clustered_interval
 from covid_ct_mask_net.training.metrics.calibration import (
     brier_score,
@@ -21,7 +23,7 @@ from covid_ct_mask_net.training.metrics.calibration import (
 from covid_ct_mask_net.training.metrics.classification import confusion_matrix, predictive_values
 from covid_ct_mask_net.training.predictions import MAIN, Predictions
 from covid_ct_mask_net.training.runs import Run
-from covid_ct_mask_net.training.tables.measured import LEVELS, internal, measure, run_label
+from covid_ct_mask_net.training.tables.measured import dataset_of, internal, measure, run_label
 from covid_ct_mask_net.training.tables.table import (
     MISSING,
     Table,
@@ -34,13 +36,25 @@ VALIDATION = "validation"
 # Names of evaluations under changed images begin so (`perturbations`).
 ROBUSTNESS, CONTROL = "robustness-", "control-"
 _REPLICATES = 500
+_NAMED = 3
 
 
 def levels_table(runs: Sequence[Run]) -> Table:
     """Return accuracy by slice, by scan and by patient: the mean of a scan's probabilities decides."""
-    rows = []
+    rows: list[tuple[str, ...]] = []
+    left_out: list[str] = []
     for run in _tested(runs):
         for level in LEVELS:
+            found = answers(run.predictions[MAIN], level)
+            if found.left_out:
+                names = ", ".join(found.left_out[:_NAMED]) + (" ..." if len(found.left_out) > _NAMED else "")
+                left_out.append(
+                    f"{run_label(run)}: {len(found.left_out):,} {level} show two diseases and are left out "
+                    f"({names})."
+                )
+            if not found.count:
+                rows.append((run_label(run), level, "0", *[MISSING] * 3))
+                continue
             one = measure(run, MAIN, level)
             rows.append(
                 (
@@ -50,13 +64,17 @@ def levels_table(runs: Sequence[Run]) -> Table:
                 )
             )  # fmt: skip
     notes = (
+        "A scan is of the class that its collection states, else of the disease that any of its slices "
+        "shows; a patient of the disease of any of the scans.",
         "Slices of COVIDx-CT were chosen to show lesions, so slice accuracy overstates what whole scans "
         "would give; triage of volumes looks at all lung slices.",
         "The test list of COVIDx-CT v1 has 483 scans (104 Control, 195 Common Pneumonia, 184 COVID-19) of "
         "293 patients.",
     )
     columns = ("run", "level", "count", "accuracy", "weighted F1", "COVID-19 sensitivity")
-    return Table("levels", "Slices, scans and patients", columns, tuple(rows), notes + _none(rows))
+    return Table(
+        "levels", "Slices, scans and patients", columns, tuple(rows), (*notes, *left_out, *_none(rows))
+    )
 
 
 def calibration_table(runs: Sequence[Run]) -> Table:
@@ -167,21 +185,29 @@ def control_table(runs: Sequence[Run]) -> Table:
 def matched(run: Run, name: str) -> tuple[Predictions, Predictions]:
     """Return the unchanged and the changed predictions of the slices that both have, in one order.
 
+    The unchanged ones are those of the evaluation whose slices were changed (`changes.change_in`).
+
     Raises
     ------
     UsageError
-        If a changed slice is not among the unchanged ones.
+        If there are no unchanged ones, or a changed slice is not among them.
     """
     changed = run.predictions[name]
-    place = {file: index for index, file in enumerate(run.predictions[MAIN].files)}
+    base = (change_in(name) or (MAIN,))[0]
+    if base not in run.predictions:
+        raise UsageError(
+            "NOT_COMPARABLE",
+            f"{run.folder.name} has {name}, but no predictions of {base}; evaluate them unchanged, too.",
+        )
+    main = run.predictions[base]
+    place = {file: index for index, file in enumerate(main.files)}
     strange = [file for file in changed.files if file not in place]
     if strange:
         raise UsageError(
             "NOT_COMPARABLE",
-            f"{strange[0]} is in {name} of {run.folder.name}, but not in its test predictions, so that they "
-            "cannot be compared; evaluate both on the same slices.",
+            f"{strange[0]} is in {name} of {run.folder.name}, but not in its {base} predictions, so that "
+            "they cannot be compared; evaluate both on the same slices.",
         )
-    main = run.predictions[MAIN]
     chosen = np.array([place[file] for file in changed.files])
     return (
         Predictions(
@@ -192,11 +218,29 @@ def matched(run: Run, name: str) -> tuple[Predictions, Predictions]:
     )  # fmt: skip
 
 
-def _changed(runs: Sequence[Run], prefix: str, name: str, title: str, notes: tuple[str, ...]) -> Table:
+def external_changes_table(runs: Sequence[Run]) -> Table:
+    """Return robustness and controls on other collections than the one trained on."""
+    title = "Robustness and controls on external collections"
+    return _changed(runs, "", "external-changes", title, (), wanted="external")
+
+
+def _changed(
+    runs: Sequence[Run],
+    prefix: str,
+    name: str,
+    title: str,
+    notes: tuple[str, ...],
+    wanted: str = "internal",
+) -> Table:
     rows = []
-    for run in _tested(runs):
-        names = sorted(one for one in run.predictions if one.startswith(prefix))
-        for evaluation in names:
+    for run in (one for one in runs if one.info.kind in ("classifier", "binary")):
+        for evaluation in sorted(run.predictions):
+            base, change = change_in(evaluation) or ("", "")
+            # The source of the unchanged slices counts, with which the changed ones are compared.
+            described = run.info.evaluations.get(base if base in run.info.evaluations else evaluation)
+            source = "" if described is None else described.source
+            if not base or not change.startswith(prefix) or source != wanted:
+                continue
             try:
                 before, after = matched(run, evaluation)
             except UsageError as error:
@@ -210,14 +254,16 @@ def _changed(runs: Sequence[Run], prefix: str, name: str, title: str, notes: tup
             accuracy = _share(right, patients)
             rows.append(
                 (
-                    run_label(run), evaluation.removeprefix(prefix), percent_interval(flips),
-                    percent_interval(accuracy), f"{100 * (right.mean() - was_right.mean()):+.2f}",
+                    run_label(run), dataset_of(run, base), change.removeprefix(prefix),
+                    percent_interval(flips), percent_interval(accuracy),
+                    f"{100 * (right.mean() - was_right.mean()):+.2f}",
                     percent(float((after.predicted == len(run.info.class_names) - 1).mean()), 1),
                     f"{len(after.true):,}",
                 )
             )  # fmt: skip
     columns = (
         "run",
+        "data set",
         "change",
         "flip rate, %",
         "accuracy, %",

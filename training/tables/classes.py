@@ -7,19 +7,19 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from covid_ct_mask_net.labels import SLICE_CLASS_NAMES
+from covid_ct_mask_net.training.changes import change_in
 from covid_ct_mask_net.training.datasets.ictcf import BINARY_CLASS_NAMES
 from covid_ct_mask_net.training.metrics.bootstrap import Interval
 from covid_ct_mask_net.training.metrics.classification import figures
-from covid_ct_mask_net.training.runs import Run
+from covid_ct_mask_net.training.runs import MODES, Run
 from covid_ct_mask_net.training.tables import published
-from covid_ct_mask_net.training.tables.checks import CONTROL, ROBUSTNESS
 from covid_ct_mask_net.training.tables.literature import CITATIONS, NOT_COMPARABLE
 from covid_ct_mask_net.training.tables.measured import (
     Measured,
     internal,
     measure,
+    not_of_the_paper,
     of_mode,
-    owners,
     run_label,
     variant,
     with_predictions,
@@ -33,7 +33,6 @@ from covid_ct_mask_net.training.tables.table import (
     percent_interval,
 )
 
-MODES = ("s", "s_bn", "full")
 INTERVALS = (
     "Figures are percentages with 95 % intervals from resampling patients (2,000 resamples); PPV stands in "
     "brackets. *differs* marks a published figure that lies outside our interval."
@@ -46,13 +45,17 @@ def table_4(runs: Sequence[Run]) -> Table:
     ours = with_predictions(runs, "test", "classifier")
     rows: list[tuple[str, ...]] = []
     notes = [INTERVALS, *published.TABLE_4_NOTES]
-    for mode in MODES:
+    for mode in published.TABLE_4:
         rows.append(_published_row(MODE_NAMES[mode], "paper", published.TABLE_4[mode], SLICE_CLASS_NAMES))
         if mode == "s_bn":
             rows += _matrix_rows()
         found = [measure(run, "test") for run in of_mode(ours, mode)]
         rows += _own_rows(MODE_NAMES[mode], found, published.SLICE_CLASSES, SLICE_CLASS_NAMES)
         notes += _size_notes(found, published.TEST_SLICES) + _reference_notes(found, published.SLICE_CLASSES)
+    for mode, others in _further_modes(ours, "classifier"):
+        found = [measure(run, "test") for run in others]
+        rows += _own_rows(MODE_NAMES[mode], found, published.SLICE_CLASSES, SLICE_CLASS_NAMES)
+        notes += [not_of_the_paper(mode), *_size_notes(found, published.TEST_SLICES)]
     return Table(
         "table-4",
         "Table 4: slice classes on the COVIDx-CT v1 test list",
@@ -119,7 +122,7 @@ def table_7(runs: Sequence[Run]) -> Table:
         f"{percent(published.TABLE_7_RECOMPUTED_ACCURACY)} %.",
     ]
     rows: list[tuple[str, ...]] = []
-    for mode in MODES:
+    for mode in published.TABLE_4:
         if mode in published.TABLE_7:
             printed = _published_row(MODE_NAMES[mode], "paper", published.TABLE_7[mode], SLICE_CLASS_NAMES)
             rows.append((*printed[:-2], f"{published.LEFT_OUT_SLICES:,}", MISSING, "95.0"))
@@ -127,6 +130,10 @@ def table_7(runs: Sequence[Run]) -> Table:
             rows += _left_out_rows(run, notes)
         if not of_mode(ours, mode):
             rows.append((MODE_NAMES[mode], NOT_RUN, *[MISSING] * 8))
+    for mode, others in _further_modes(ours, "classifier"):
+        notes.append(not_of_the_paper(mode))
+        for run in others:
+            rows += _left_out_rows(run, notes)
     columns = (*_columns(SLICE_CLASS_NAMES), "of training patients, %")
     return Table(
         "table-7", "Table 7: slices left out of the training sample", columns, tuple(rows), tuple(notes)
@@ -145,7 +152,7 @@ def table_8(runs: Sequence[Run]) -> Table:
     for run in ours:
         for name, predictions in sorted(run.predictions.items()):
             # Changed slices are no split, and those of another collection none of iCTCF.
-            if name.startswith((ROBUSTNESS, CONTROL)) or not internal(run, name):
+            if change_in(name) or not internal(run, name):
                 continue
             counts = np.bincount(predictions.true, minlength=2)
             rows.append((run_label(run), name, *(f"{n:,}" for n in counts), f"{counts.sum():,}"))
@@ -170,13 +177,16 @@ def table_9(runs: Sequence[Run]) -> Table:
         "88.7 %.",
         "Fine-tuning makes this an internal test of the collection that was fine-tuned on.",
     ]
-    for mode in MODES:
-        paper = published.TABLE_9[mode]
+    for mode, paper in published.TABLE_9.items():
         rows.append(_published_row(MODE_NAMES[mode], "paper", paper, BINARY_CLASS_NAMES))
         found = [measure(run, "test") for run in of_mode(ours, mode)]
         rows += _own_rows(MODE_NAMES[mode], found, published.BINARY_CLASSES, BINARY_CLASS_NAMES)
         notes += _size_notes(found, sum(published.ICTCF_TEST.values()))
         notes += _reference_notes(found, published.BINARY_CLASSES)
+    for mode, others in _further_modes(ours, "binary"):
+        found = [measure(run, "test") for run in others]
+        rows += _own_rows(MODE_NAMES[mode], found, published.BINARY_CLASSES, BINARY_CLASS_NAMES)
+        notes += [not_of_the_paper(mode), *_size_notes(found, sum(published.ICTCF_TEST.values()))]
     return Table(
         "table-9",
         "Table 9: slice classes on the iCTCF-CT test slices",
@@ -184,6 +194,12 @@ def table_9(runs: Sequence[Run]) -> Table:
         tuple(rows),
         tuple(notes),
     )
+
+
+def _further_modes(runs: Sequence[Run], kind: str) -> list[tuple[str, list[Run]]]:
+    """Return the modes that the paper does not have, each with its runs, where there are any."""
+    further = [mode for mode in MODES[kind] if mode not in published.TABLE_4]
+    return [(mode, found) for mode in further if (found := of_mode(runs, mode))]
 
 
 def _columns(names: Sequence[str]) -> tuple[str, ...]:
@@ -287,11 +303,14 @@ def _cells(one: Measured) -> tuple[str, ...]:
 def _left_out_rows(run: Run, notes: list[str]) -> list[tuple[str, ...]]:
     what = MODE_NAMES[run.info.mode]
     whole = measure(run, "left_out")
-    trained_on = set(run.info.training_patients)
+    trained_on = run.info.patients_trained_on
     if not trained_on:
-        notes.append(f"{run_label(run)} does not state its training patients: overlap cannot be told.")
+        notes.append(
+            f"{run_label(run)} does not state its training patients: overlap cannot be told. The list that "
+            "it was trained on tells them (trained_list of evaluate_classifier.yaml)."
+        )
         return [(what, f"{run_label(run)}, all", *_cells(whole), MISSING)]
-    patients = owners(run.predictions["left_out"])
+    patients = run.predictions["left_out"].patients
     disjoint = np.array([owner not in trained_on for owner in patients])
     overlap = percent(float(1 - disjoint.mean()), 1)
     rows = [(what, f"{run_label(run)}, all (the paper's reading)", *_cells(whole), overlap)]

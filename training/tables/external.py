@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from covid_ct_mask_net.training.changes import change_in
 from covid_ct_mask_net.training.runs import Run
 from covid_ct_mask_net.training.tables.classes import INTERVALS
 from covid_ct_mask_net.training.tables.lesions import DEFINITIONS, evaluations, precisions
@@ -33,7 +34,8 @@ def _named(run: Run, name: str) -> tuple[str, str]:
 
 
 def _classes(run: Run) -> Iterator[tuple[str, ...]]:
-    for name in sorted(one for one in run.predictions if _external(run, one)):
+    # Changed slices have a table of their own (`checks.external_changes_table`).
+    for name in sorted(one for one in run.predictions if _external(run, one) and not change_in(one)):
         found = measure(run, name)
         of = found.intervals
         classes = "; ".join(

@@ -8,18 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from covid_ct_mask_net.errors import UsageError
 from covid_ct_mask_net.networks.settings import FULL_BACKBONE
+from covid_ct_mask_net.training.levels import answers
 from covid_ct_mask_net.training.metrics.bootstrap import ClassificationIntervals, classification_intervals
-from covid_ct_mask_net.training.metrics.calibration import probabilities
 from covid_ct_mask_net.training.metrics.classification import confusion_matrix
-from covid_ct_mask_net.training.metrics.pooling import pool
-from covid_ct_mask_net.training.predictions import Predictions
 from covid_ct_mask_net.training.runs import Evaluation, Run
-from covid_ct_mask_net.training.tables.published import Variant
+from covid_ct_mask_net.training.tables.published import MODE_NAMES, Variant
 
 OURS = "covid-ct-mask-net"
-LEVELS = ("slices", "scans", "patients")
 # Source of predictions that run.json does not describe.
 UNKNOWN = "unknown"
 
@@ -89,44 +85,37 @@ def measure(run: Run, name: str, level: str = "slices", chosen: NDArray[np.bool_
     name : str
         Of the evaluation.
     level : str
-        ``slices``, or ``scans`` or ``patients``, whose slices' probabilities are averaged.
+        ``slices``, ``scans`` or ``patients`` (`levels.answers`).
     chosen : (n,) of bool, optional
         Only these slices.
+
+    Raises
+    ------
+    UsageError
+        If there is no such level, or nothing is left to measure.
     """
     predictions = run.predictions[name]
     if chosen is not None:
         predictions = predictions.select(chosen)
-    true, predicted, patients = answers(predictions, level)
+    found = answers(predictions, level)
     classes = len(run.info.class_names)
     return Measured(
         run=run,
         evaluation=run.info.evaluations.get(name, Evaluation(name, UNKNOWN)),
-        count=len(true),
-        confusion=confusion_matrix(true, predicted, classes),
-        intervals=classification_intervals(true, predicted, patients, classes),
+        count=found.count,
+        confusion=confusion_matrix(found.true, found.predicted, classes),
+        intervals=classification_intervals(found.true, found.predicted, found.patients, classes),
     )
 
 
-def answers(
-    predictions: Predictions, level: str
-) -> tuple[NDArray[np.int64], NDArray[np.int64], Sequence[str]]:
-    """Return true classes, predicted classes and the patient of each slice, scan or patient."""
-    if level == "slices":
-        return predictions.true, predictions.predicted, predictions.patients
-    if level not in LEVELS:
-        raise UsageError("LEVEL", f"The level is {level!r}, but must be {', '.join(LEVELS)}.")
-    # A patient with slices of two classes (iCTCF) counts once for each, and is resampled as one.
-    groups = owners(predictions)
-    if level == "scans":
-        groups = [f"{owner}/{scan}" for owner, scan in zip(groups, predictions.scans, strict=True)]
-    owner_of = dict(zip(groups, predictions.patients, strict=True))
-    pooled = pool(probabilities(predictions.logits), predictions.true, groups)
-    return pooled.true, pooled.predicted, [owner_of[str(group)] for group in pooled.groups]
-
-
-def owners(predictions: Predictions) -> list[str]:
-    """Return ``class/patient`` of each slice, as `runs.RunInfo.training_patients` has them."""
-    return [f"{true}/{name}" for true, name in zip(predictions.true, predictions.patients, strict=True)]
+def dataset_of(run: Run, name: str) -> str:
+    """Return the data set of an evaluation and its source for people: ``CNCB test (internal)``."""
+    evaluation = run.info.evaluations.get(name)
+    return (
+        f"{name}, data set not stated"
+        if evaluation is None
+        else f"{evaluation.dataset} ({evaluation.source})"
+    )
 
 
 def with_predictions(runs: Sequence[Run], name: str, kind: str, *, baselines: bool = False) -> list[Run]:
@@ -147,6 +136,13 @@ def with_predictions(runs: Sequence[Run], name: str, kind: str, *, baselines: bo
 def internal(run: Run, name: str) -> bool:
     """Whether an evaluation is known to be on slices of the collection that was trained on."""
     return name in run.info.evaluations and run.info.evaluations[name].source == "internal"
+
+
+def not_of_the_paper(mode: str) -> str:
+    """Return the note on runs of a mode that the paper does not have."""
+    return (
+        f"The paper does not have *{MODE_NAMES[mode]}*: runs of it stand below its rows, for no comparison."
+    )
 
 
 def of_mode(runs: Sequence[Run], mode: str) -> list[Run]:

@@ -8,14 +8,14 @@ from pathlib import Path
 
 from covid_ct_mask_net import RESEARCH_NOTICE
 from covid_ct_mask_net.errors import UsageError
-from covid_ct_mask_net.labels import MaskType
+from covid_ct_mask_net.labels import LesionClass, MaskType
 from covid_ct_mask_net.training.files import write_text
 from covid_ct_mask_net.training.lesion_statistics import SliceLesions, read_lesions
 from covid_ct_mask_net.training.predictions import MAIN
 from covid_ct_mask_net.training.runs import Run, read_run
 from covid_ct_mask_net.training.samples import read_samples
 from covid_ct_mask_net.training.tables import checks, classes, external, lesions, plots, settings_table, sizes
-from covid_ct_mask_net.training.tables.measured import run_label
+from covid_ct_mask_net.training.tables.measured import dataset_of, run_label
 from covid_ct_mask_net.training.tables.overlays import figure_1, figure_6, logit_figure
 from covid_ct_mask_net.training.tables.table import MISSING, Table
 
@@ -85,6 +85,7 @@ def all_tables(runs: Sequence[Run], options: ReportOptions) -> list[Table]:
         checks.prevalence_table(runs, options.prevalence),
         checks.robustness_table(runs),
         checks.control_table(runs),
+        checks.external_changes_table(runs),
     ]
 
 
@@ -117,10 +118,7 @@ def _figures(runs: Sequence[Run], folder: Path, options: ReportOptions) -> Itera
         if run.info.kind == "segmentation":
             yield f"Figure 1: slices with masks, {label}", figure_1(samples, folder / f"figure-1-{name}.png")
             if not shown:
-                found = read_lesions(run.folder)
-                title = f"({len(found) // 2} evaluated slices)"
-                path = plots.distribution_figure(found, folder / f"figure-2-{name}.png", title)
-                yield f"Figure 2: distribution of lesions, {label}", path
+                yield from _distributions(run, folder)
             path = figure_6(samples, folder / f"figure-6-{name}.png", mask_type)
             yield f"Figure 6: detections by RoI NMS, {label}", path
         else:
@@ -129,6 +127,21 @@ def _figures(runs: Sequence[Run], folder: Path, options: ReportOptions) -> Itera
         path = logit_figure(samples, folder / f"logits-{name}.png", run.info.class_names, mask_type)
         yield f"Mask and class logits, {label}", path
         yield f"Training curves, {label}", plots.training_curves(run, folder / f"curves-{name}.png")
+
+
+def _distributions(run: Run, folder: Path) -> Iterator[tuple[str, Path | None]]:
+    """Yield Figure 2 of each evaluation of a detector; that of the main one also where there is none."""
+    further = sorted(one for one in lesions.evaluations(run) if one != MAIN)
+    for evaluation in (MAIN, *further):
+        found = read_lesions(run.folder, evaluation)
+        if not found and evaluation != MAIN:
+            continue
+        dataset = dataset_of(run, evaluation)
+        end = "" if evaluation == MAIN else f"-{evaluation}"
+        path = folder / f"figure-2-{run.folder.name}{end}.png"
+        title = f"({len(found) // len(LesionClass)} slices, {dataset})"
+        what = f"Figure 2: distribution of lesions, {run_label(run)}, {dataset}"
+        yield what, plots.distribution_figure(found, path, title)
 
 
 def _index(runs: Sequence[Run], tables: Sequence[Table], figures: Sequence[tuple[str, Path | None]]) -> str:

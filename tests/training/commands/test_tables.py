@@ -15,7 +15,7 @@ def test_tables_are_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     out = tmp_path / "out"
     command = ["tables", str(tmp_path / "runs"), "-o", str(out), "--no-figures"]
     assert main([*command, "--prevalence", "0.9", "0.05", "0.05"]) == 0
-    assert f"2 runs, 33 files; begin with {out / 'README.md'}" in capsys.readouterr().out
+    assert f"2 runs, 35 files; begin with {out / 'README.md'}" in capsys.readouterr().out
     assert "as given" in (out / "prevalence.csv").read_text()
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import nibabel
@@ -33,6 +34,29 @@ def test_slices_of_a_cohort_have_the_class_that_their_masks_show(cohort: Path) -
     read = ReadSliced()(records[0])
     assert read["image"].shape == (1, 64, 64)
     assert len({record["file"] for record in records}) == len(records)
+
+
+def test_scans_have_the_class_that_the_cohort_states(cohort: Path) -> None:
+    records = classified_slices("volumes", cohort)
+    with (cohort / "scans.csv").open(newline="") as file:
+        stated = {line["patient"]: int(line["class_id"]) for line in csv.DictReader(file)}
+    assert {record["scan"]: record["scan_class"] for record in records} == stated
+    mixed = [one for one in records if one["scan_class"] and not one["slice_class"]]
+    assert mixed, "slices of a diseased scan need not show it"
+
+
+def test_a_slice_of_another_disease_than_its_scan_is_refused(tmp_path: Path) -> None:
+    image = nibabel.Nifti1Image(np.zeros((4, 5, 3), np.int16), np.eye(4))
+    (tmp_path / "images").mkdir()
+    nibabel.save(image, tmp_path / "images" / "a.nii.gz")
+    (tmp_path / "volumes.csv").write_text("volume,patient,class_id\na.nii.gz,p,1\n")
+    (tmp_path / "slices.csv").write_text(HEAD + "a,0,0\na,1,1\n")
+    assert [one["scan_class"] for one in classified_slices("volumes", tmp_path)] == [1, 1]
+    (tmp_path / "slices.csv").write_text(HEAD + "a,0,0\na,1,2\n")
+    with pytest.raises(RefusedInputError, match=r"Line 3 .* class 2, but the table of scans states class 1"):
+        classified_slices("volumes", tmp_path)
+    (tmp_path / "volumes.csv").write_text("volume,patient\na.nii.gz,p\n")
+    assert "scan_class" not in classified_slices("volumes", tmp_path)[0]
 
 
 def test_a_split_is_taken_and_patients_stay_on_one_side(cohort: Path) -> None:

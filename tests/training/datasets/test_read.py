@@ -10,7 +10,7 @@ from monai.data import CacheDataset, PersistentDataset
 from PIL import Image
 
 from builders.lesion_data import make_cncb
-from covid_ct_mask_net.errors import RefusedInputError
+from covid_ct_mask_net.errors import RefusedInputError, UsageError
 from covid_ct_mask_net.training.datasets.cncb import cncb_segmentation
 from covid_ct_mask_net.training.datasets.read import (
     ReadSliced,
@@ -47,6 +47,23 @@ def test_sixteen_bit_and_colour_images(tmp_path: Path) -> None:
     assert read_grey_image(tmp_path / "16.png").tolist() == [[0, 1]]
     Image.fromarray(np.full((2, 2, 3), 255, np.uint8)).save(tmp_path / "rgb.png")
     assert read_grey_image(tmp_path / "rgb.png").tolist() == [[1, 1], [1, 1]]
+
+
+def test_deep_images_are_never_cut_off_at_255(tmp_path: Path) -> None:
+    Image.frombytes("I;16B", (2, 1), np.array([[0, 65535]], ">u2").tobytes()).save(tmp_path / "be.tif")
+    assert read_grey_image(tmp_path / "be.tif").tolist() == [[0, 1]]
+    for dtype in (np.int32, np.float32):
+        Image.fromarray(np.array([[0, 70000]], dtype)).save(tmp_path / "deep.tif")
+        with pytest.raises(
+            RefusedInputError, match=rf"deep\.tif has {np.dtype(dtype)} values.* 8- or 16-bit"
+        ):
+            read_grey_image(tmp_path / "deep.tif")
+
+
+@pytest.mark.parametrize(("level", "width"), [(-600, 0), (-600, -1), (float("nan"), 1500), (0, float("inf"))])
+def test_windows_that_are_none_are_refused(level: float, width: float) -> None:
+    with pytest.raises(UsageError, match="numbers with a width above 0"):
+        ReadSliced(level, width)
 
 
 def test_a_smeared_jpeg_mask_and_a_colour_mask_are_refused(tmp_path: Path) -> None:

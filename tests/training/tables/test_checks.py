@@ -69,10 +69,10 @@ def test_flip_rate_is_against_the_same_slices(folder: Path) -> None:
     order = np.random.default_rng(0).permutation(30)
     add_predictions(folder, [rows[i] for i in order], turned[order], "robustness-turned")
     none, some = checks.robustness_table([_run(folder)]).rows
-    assert none[1:3] == ("none", "0.00 (0.00–45.93)")
-    assert none[4] == "+0.00"
-    assert some[1] == "turned"
-    assert some[2].startswith("20.00 (")
+    assert none[1:4] == ("COVIDx-CT v1 test (internal)", "none", "0.00 (0.00–45.93)")
+    assert none[5] == "+0.00"
+    assert some[2] == "turned"
+    assert some[3].startswith("20.00 (")
     assert some[-1] == "30"
 
 
@@ -80,9 +80,9 @@ def test_shortcut_controls_are_a_table_of_their_own(folder: Path) -> None:
     rows = records()
     add_predictions(folder, rows, np.tile([1.0, 0.0, 0.0], (60, 1)), "control-lungs-erased")
     (row,) = checks.control_table([_run(folder)]).rows
-    assert row[1] == "lungs-erased"
-    assert row[3].startswith("33.33")
-    assert row[5] == "0.0"
+    assert row[2] == "lungs-erased"
+    assert row[4].startswith("33.33")
+    assert row[6] == "0.0"
     assert checks.robustness_table([_run(folder)]).rows == ()
 
 
@@ -94,6 +94,38 @@ def test_changed_slices_that_were_not_tested_are_said(folder: Path) -> None:
     assert any("another.png is in robustness-x of run, but not in its test" in one for one in table.notes)
     with pytest.raises(UsageError, match="cannot be compared"):
         checks.matched(_run(folder), "robustness-x")
+
+
+def test_changed_slices_of_another_collection_are_compared_with_its_own(folder: Path) -> None:
+    rows = records()
+    add_predictions(folder, rows, logits_for(rows), "robustness-jpeg-50")
+    elsewhere = [{**row, "file": f"elsewhere-{row['file']}"} for row in records(6)]
+    logits = logits_for(elsewhere)
+    add_predictions(folder, elsewhere, logits, "hospital-b", "external")
+    turned = logits.copy()
+    turned[:3] = np.roll(turned[:3], 1, axis=1)
+    add_predictions(folder, elsewhere, turned, "hospital-b-robustness-jpeg-50", "external")
+    (own,) = checks.robustness_table([_run(folder)]).rows
+    assert (own[1], own[-1]) == ("COVIDx-CT v1 test (internal)", "60")
+    (other,) = checks.external_changes_table([_run(folder)]).rows
+    assert other[1:3] == ("hospital-b (external)", "robustness-jpeg-50")
+    assert other[3].startswith("10.00 (")
+    (folder / "predictions-hospital-b.csv").unlink()
+    table = checks.external_changes_table([_run(folder)])
+    assert table.rows == ()
+    assert any("no predictions of hospital-b" in note for note in table.notes)
+
+
+def test_scans_of_two_diseases_are_left_out_by_name(folder: Path) -> None:
+    rows = records()
+    rows[0]["slice_class"], rows[1]["slice_class"] = 1, 2
+    add_predictions(folder, rows, logits_for(rows), "test")
+    table = checks.levels_table([_run(folder)])
+    assert [row[1:3] for row in table.rows] == [("slices", "60"), ("scans", "11"), ("patients", "11")]
+    assert any("1 scans show two diseases and are left out (0/100)" in note for note in table.notes)
+    add_predictions(folder, rows[:5], logits_for(rows[:5]), "test")
+    (_, scans, _) = checks.levels_table([_run(folder)]).rows
+    assert scans[1:] == ("scans", "0", "–", "–", "–")
 
 
 def test_external_tests_are_left_to_their_own_table(folder: Path) -> None:

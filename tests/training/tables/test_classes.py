@@ -175,6 +175,25 @@ def test_table_7_without_training_patients_says_so(runs: list[Run]) -> None:
     table = classes.table_7([dataclasses.replace(runs[0], info=info)])
     assert any("no left-out slice of a patient" in note for note in table.notes)
     assert _row(table, "S + batch normalisation", "ours")[-1] == "100.0"
+    # Whatever the class of the slices that were trained on, a patient is that patient.
+    otherwise = tuple(f"{(patient + 1) % 3}/{patient}" for patient in range(12))
+    info = dataclasses.replace(runs[0].info, training_patients=otherwise)
+    table = classes.table_7([dataclasses.replace(runs[0], info=info)])
+    assert _row(table, "S + batch normalisation", "ours")[-1] == "100.0"
+
+
+def test_modes_that_the_paper_does_not_have_stand_below_its_rows(tmp_path: Path) -> None:
+    ours = read_run(make_classifier_run(tmp_path / "boxes", "s_boxes"))
+    binary = read_run(make_classifier_run(tmp_path / "fine-tuned", "s_boxes", binary=True))
+    for table, name in (
+        (classes.table_4([ours]), "boxes"),
+        (classes.table_7([ours]), "boxes"),
+        (classes.table_9([binary]), "fine-tuned"),
+    ):
+        last = [row[:2] for row in table.rows][-2:]
+        assert all(what == "S + box head" and label.startswith(name) for what, label in last), table.name
+        assert any("The paper does not have *S + box head*" in note for note in table.notes)
+    assert not [row for row in classes.table_4([]).rows if row[0] == "S + box head"]
 
 
 def test_tables_8_and_9_are_of_two_classes(runs: list[Run]) -> None:

@@ -20,6 +20,8 @@ from covid_ct_mask_net.training.tables.lesions import table_6
 def test_classifiers_and_detectors_have_rows(tmp_path: Path) -> None:
     folder = make_classifier_run(tmp_path / "classes")
     add_predictions(folder, records(), logits_for(records()), "elsewhere", "external")
+    # Changed slices are no further collection.
+    add_predictions(folder, records(), logits_for(records()), "elsewhere-robustness-jpeg-50", "external")
     detector = make_segmentation_run(tmp_path / "lesions", source="external")
     metrics = json.loads((detector / "metrics.json").read_text())
     metrics["test"]["patients"] = 20

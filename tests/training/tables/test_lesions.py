@@ -11,6 +11,7 @@ from builders.run_folders import make_segmentation_run
 from covid_ct_mask_net.training.metrics.protocols import Protocol, protocol
 from covid_ct_mask_net.training.runs import Run, read_run
 from covid_ct_mask_net.training.tables.lesions import table_6
+from covid_ct_mask_net.training.tables.published import MODE_NAMES
 
 
 def _segmentation(folder: Path, mode: str = "full", stated: Protocol | None = None) -> Path:
@@ -36,6 +37,14 @@ def test_each_definition_of_ap_has_its_own_row(tmp_path: Path) -> None:
     assert difference[2:6] == ("original AP (mean over slices)", "-0.005", "-0.003", "-0.002")
     assert ("heads only", "not run", "–", "–", "–", "–", "–") in table.rows
     assert any("Dice of pixels from score 0.5 Ground-glass opacity 0.600" in note for note in table.notes)
+
+
+@pytest.mark.parametrize("mode", ["roi_heads", "held_stem"])
+def test_modes_that_the_paper_does_not_have_stand_below_its_rows(tmp_path: Path, mode: str) -> None:
+    table = table_6([read_run(_segmentation(tmp_path / "seg", mode))])
+    assert [row[0] for row in table.rows][-4:] == [MODE_NAMES[mode]] * 4
+    assert ("full model", "not run", "–", "–", "–", "–", "–") in table.rows
+    assert any(f"The paper does not have *{MODE_NAMES[mode]}*" in note for note in table.notes)
 
 
 def test_published_figures_outside_of_our_interval_are_flagged(tmp_path: Path) -> None:

@@ -4,18 +4,15 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from builders.run_folders import make_classifier_run
-from covid_ct_mask_net.errors import UsageError
 from covid_ct_mask_net.training.runs import Evaluation, read_run
 from covid_ct_mask_net.training.tables.measured import (
-    answers,
+    dataset_of,
     internal,
     light_backbone,
     measure,
     of_mode,
-    owners,
     run_label,
     variant,
     with_predictions,
@@ -40,14 +37,9 @@ def test_an_evaluation_that_is_not_described_is_not_taken_for_an_internal_one(tm
     bare = dataclasses.replace(run, info=dataclasses.replace(run.info, evaluations={}))
     assert measure(bare, "test").evaluation == Evaluation("test", "unknown")
     assert not internal(bare, "test")
+    assert dataset_of(run, "test") == "COVIDx-CT v1 test (internal)"
+    assert dataset_of(bare, "test") == "test, data set not stated"
     assert with_predictions([bare], "test", "classifier") == []
-
-
-def test_patient_numbers_count_within_a_class(tmp_path: Path) -> None:
-    predictions = read_run(make_classifier_run(tmp_path / "run")).predictions["test"]
-    assert owners(predictions)[:1] == ["0/0"]
-    with pytest.raises(UsageError, match="slices, scans, patients"):
-        answers(predictions, "lungs")
 
 
 def test_light_models_are_told_by_their_backbone(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -8,8 +9,10 @@ import pytest
 from builders.run_folders import make_classifier_run, make_segmentation_run
 from builders.samples import add_samples
 from covid_ct_mask_net.errors import UsageError
+from covid_ct_mask_net.labels import LesionClass
+from covid_ct_mask_net.training.lesion_statistics import SliceLesions, write_lesions
 from covid_ct_mask_net.training.run_record import WriteRun
-from covid_ct_mask_net.training.runs import RunInfo
+from covid_ct_mask_net.training.runs import Evaluation, RunInfo, add_evaluation, read_run
 from covid_ct_mask_net.training.tables.report import ReportOptions, all_tables, read_runs, write_report
 
 TABLES = {f"table-{number}" for number in range(1, 10)}
@@ -20,6 +23,7 @@ def test_every_table_is_there_even_without_runs() -> None:
     assert names >= TABLES
     assert names - TABLES == {
         "external", "levels", "demographics", "calibration", "prevalence", "robustness", "controls",
+        "external-changes",
     }  # fmt: skip
 
 
@@ -39,6 +43,22 @@ def test_the_index_shows_every_table_and_figure_once(tmp_path: Path) -> None:
         assert index.count(f"## Table {number}:") == 1
     assert "Research use only" in index
     assert "Mask and class logits, cls: covid-ct-mask-net s_bn (both): nothing for it" in index
+
+
+def test_figure_2_is_of_each_evaluation_apart(tmp_path: Path) -> None:
+    folder = make_segmentation_run(tmp_path / "seg")
+    metrics = json.loads((folder / "metrics.json").read_text())
+    add_evaluation(
+        folder, "elsewhere", Evaluation("hospital B", "external"), metrics["test"], read_run(folder).info
+    )
+    for name in ("test", "elsewhere"):
+        write_lesions(folder, [SliceLesions("a.png", one, 1, 0.1) for one in LesionClass], name)
+    files = write_report(read_runs([folder]), tmp_path / "out", ReportOptions())
+    assert {"figure-2-seg.png", "figure-2-seg-elsewhere.png"} <= {path.name for path in files}
+    index = files[0].read_text()
+    label = "Figure 2: distribution of lesions, seg: covid-ct-mask-net full (both)"
+    assert f"![{label}, CNCB test (internal)](figure-2-seg.png)" in index
+    assert f"![{label}, hospital B (external)](figure-2-seg-elsewhere.png)" in index
 
 
 def test_figures_may_be_left_out(tmp_path: Path) -> None:
