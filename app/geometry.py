@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from covid_ct_mask_net.app import headers as attributes
+from covid_ct_mask_net.axial_planes import AxialRules, check_axial, checked_tilt, tilt_warnings
 from covid_ct_mask_net.errors import NotAssessableError
 from covid_ct_mask_net.geometry import RAS_TO_LPS
 from covid_ct_mask_net.results import GeometryReport, Reason
@@ -45,16 +46,23 @@ class GeometryRules:
         Slices may be missing up to this share, and no gap may be wider than this.
     """
 
-    unit_tolerance: float = 5e-3
+    unit_tolerance: float = AxialRules.unit_tolerance
     parallel_degrees: float = 0.5
-    axial_degrees: float = 35.0
+    axial_degrees: float = AxialRules.axial_degrees
     duplicate_share: float = 0.1
     spacing_share: float = 0.1
     sideways_mm: float = 1.0
-    tilt_degrees: float = 0.5
-    maximum_tilt_degrees: float = 31.0
+    tilt_degrees: float = AxialRules.tilt_degrees
+    maximum_tilt_degrees: float = AxialRules.maximum_tilt_degrees
     missing_share: float = 0.1
     maximum_gap_mm: float = 25.0
+
+    @property
+    def axial(self) -> AxialRules:
+        """Those that hold for NIfTI too."""
+        return AxialRules(
+            self.unit_tolerance, self.axial_degrees, self.tilt_degrees, self.maximum_tilt_degrees
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +116,7 @@ def assess(headers: Sequence[Dataset], rules: GeometryRules | None = None) -> St
     row_spacing, column_spacing = _pixel_spacing(headers)
     row, column = _orientation(headers, rules)
     normal = np.cross(row, column)
-    _check_axial(normal, rules)
+    check_axial(normal, rules.axial)
     positions = _positions(headers)
     kept, duplicates = _distinct(
         positions @ normal, rules, [str(h.get("SOPInstanceUID", "")) for h in headers]
@@ -117,7 +125,7 @@ def assess(headers: Sequence[Dataset], rules: GeometryRules | None = None) -> St
     count = int(places[-1]) + 1
     step = (positions[kept[-1]] - positions[kept[0]]) / (count - 1)
     _check_straight(positions[kept], places, step, rules)
-    tilt = _tilt(step, normal, rules)
+    tilt = checked_tilt(step, normal, rules.axial)
 
     order: list[int | None] = [None] * count
     for place, index in zip(places, kept, strict=True):
@@ -205,16 +213,6 @@ def _orientation(headers: Sequence[Dataset], rules: GeometryRules) -> tuple[NDAr
     return row, column / np.linalg.norm(column)
 
 
-def _check_axial(normal: NDArray, rules: GeometryRules) -> None:
-    angle = float(np.degrees(np.arccos(min(1.0, abs(normal[2])))))
-    if angle > rules.axial_degrees:
-        raise NotAssessableError(
-            "NOT_AXIAL",
-            f"The slices stand at {angle:.0f} degrees to axial ones; at most {rules.axial_degrees:g} are "
-            "accepted.",
-        )
-
-
 def _positions(headers: Sequence[Dataset]) -> NDArray[np.float64]:
     values = [attributes.numbers(header, "ImagePositionPatient", 3) for header in headers]
     if any(value is None for value in values):
@@ -279,18 +277,6 @@ def _check_straight(positions: NDArray, places: NDArray, step: NDArray, rules: G
         )
 
 
-def _tilt(step: NDArray, normal: NDArray, rules: GeometryRules) -> float:
-    """Return the angle in degrees between the step from slice to slice and the slice normal."""
-    tilt = float(np.degrees(np.arctan2(np.linalg.norm(np.cross(step, normal)), step @ normal)))
-    if tilt > rules.maximum_tilt_degrees:
-        raise NotAssessableError(
-            "GANTRY_TILT",
-            f"The slices are tilted by {tilt:.1f} degrees against the direction of the table; at most "
-            f"{rules.maximum_tilt_degrees:g} are accepted.",
-        )
-    return tilt
-
-
 def _thickness(headers: Sequence[Dataset]) -> float | None:
     values = [
         value for header in headers if (value := attributes.number(header, "SliceThickness")) is not None
@@ -308,11 +294,4 @@ def _warnings(tilt: float, missing: int, count: int, rules: GeometryRules) -> tu
                 "not reported as seen.",
             )
         )
-    if tilt > rules.tilt_degrees:
-        warnings.append(
-            Reason(
-                "GANTRY_TILT",
-                f"The gantry was tilted by {tilt:.1f} degrees; positions and volumes allow for it.",
-            )
-        )
-    return tuple(warnings)
+    return (*warnings, *tilt_warnings(tilt, rules.axial))

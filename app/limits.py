@@ -22,9 +22,9 @@ class Limits:
     file_bytes
         Size of one file.
     minimum_side, maximum_side
-        Rows and columns of an image.
+        Rows and columns of an image; the second also of the axial slices of a NIfTI file.
     minimum_slices, maximum_slices
-        Slices of a series that is assessed.
+        Slices of a series, or axial slices of a NIfTI file, that is assessed.
     reduce_voxels, reduce_side
         A volume with more voxels than the first has its slices averaged in blocks of n x n pixels, n the
         smallest whole number that brings it there, as long as their longer side keeps as many pixels as the
@@ -88,7 +88,8 @@ class Limits:
         from covid_ct_mask_net.nifti_stream import NiftiLimits
 
         return NiftiLimits(
-            side=self.maximum_slices,
+            side=self.maximum_side,
+            slices=self.maximum_slices,
             voxels=self.voxels,
             unpacked_bytes=self.study_bytes,
             inflate_ratio=self.inflate_ratio,

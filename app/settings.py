@@ -32,6 +32,7 @@ _RISING = {
         ("value_bytes", "header_bytes"),
         ("file_bytes", "study_bytes"),
     ),
+    "selection": (("thin_mm", "medium_mm"), ("medium_mm", "thick_mm")),
     "geometry": (("tilt_degrees", "maximum_tilt_degrees"),),
 }
 # Points of the score may be negative, nothing else.
@@ -105,6 +106,27 @@ class AppSettings:
         # The choice of the series judges geometry by the same tolerances as the volume.
         selection = dataclasses.replace(settings.selection, geometry=settings.geometry)
         return dataclasses.replace(settings, selection=selection)
+
+    def of_inference(self) -> dict[str, float]:
+        """Return the entries of a bundle's ``inference.yaml`` that these settings replace."""
+        entries: dict[str, float] = {}
+        if self.limits.minimum_slices != Limits().minimum_slices:
+            entries["least_slices"] = self.limits.minimum_slices
+        if self.gates.minimum_confidence:
+            entries["triage#min_confidence"] = self.gates.minimum_confidence
+        return entries
+
+    def record(self) -> dict[str, Any]:
+        """Return all settings as plain values, and what the series rules do.
+
+        The texts that rules look for are left out, as everywhere: a site may have written anything there.
+        """
+        rules = [
+            {"name": rule.name, "action": rule.action.value, "points": rule.points}
+            for rule in self.selection.series_rules
+        ]
+        sections = {part.name: plain_settings(getattr(self, part.name)) for part in dataclasses.fields(self)}
+        return {**sections, "series_rules": rules}
 
     def listing(self) -> str:
         """Return all settings with their values, as a settings file."""

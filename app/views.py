@@ -38,6 +38,7 @@ def views(result: StudyResult, findings: Findings) -> tuple[View, ...]:
     """
     keys = choose_key_slices(findings.linked, findings.seen, MOST_KEY_IMAGES)
     if not keys:
+        # One to one: canonical slices are those of the source, whichever axis it has them along.
         canonical = {findings.grid.source_slice(k): k for k in range(findings.hu.shape[2])}
         indices = [canonical[report.source_index] for report in result.slices]
         most = 1 if result.triage is None or result.triage.negative else MOST_KEY_IMAGES

@@ -114,5 +114,9 @@ class WindowHounsfieldd(MapTransform):
 
     def _window(self, images: torch.Tensor | LungSlices) -> torch.Tensor | LungSlices:
         if isinstance(images, LungSlices):
-            return images.scaled(lambda image: torch.as_tensor(self.scale(image)))
-        return torch.as_tensor(self.scale(images))
+            # A method and no lambda: what a DataLoader's worker prepares is pickled.
+            return images.scaled(self._scaled)
+        return self._scaled(images)
+
+    def _scaled(self, image: torch.Tensor) -> torch.Tensor:
+        return torch.as_tensor(self.scale(image))

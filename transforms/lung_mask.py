@@ -187,10 +187,11 @@ def body_range(hu: NDArray[np.float32], lungs: NDArray[np.uint8]) -> slice:
     lungs : NDArray
         Lung mask of the same shape.
     """
-    shadow = lungs.any(axis=2)
+    # Slices first, as they lie in memory: the other way is many times slower.
+    shadow = np.asarray(lungs.transpose(2, 1, 0).any(axis=0))
     if not shadow.any():
         return slice(0, hu.shape[2])
-    columns, rows = np.flatnonzero(shadow.any(axis=1)), np.flatnonzero(shadow.any(axis=0))
+    rows, columns = np.flatnonzero(shadow.any(axis=1)), np.flatnonzero(shadow.any(axis=0))
     box = np.s_[columns[0] : columns[-1] + 1 : 2, rows[0] : rows[-1] + 1 : 2]
     tissue = np.array([float((plane > _TISSUE_HU).mean()) for plane in hu[box].transpose(2, 1, 0)])
     areas = np.array([np.count_nonzero(plane) for plane in lungs[box].transpose(2, 1, 0)])

@@ -103,9 +103,20 @@ class CanonicalGrid:
         """
         return _apply(np.linalg.inv(self.source_affine) @ self.affine, voxels)
 
-    def source_slice(self, slice_index: int, source_axis: int = 2) -> int:
-        """Return which source slice (index along ``source_axis``) a canonical slice came from."""
-        return round(float(self.to_source([[0.0, 0.0, slice_index]])[0, source_axis]))
+    @property
+    def slice_axis(self) -> int:
+        """Axis of the source along which the axial slices follow each other; 2 in DICOM."""
+        return canonical_axes(self.source_affine)[0][2]
+
+    @property
+    def plane_axes(self) -> tuple[int, int]:
+        """The other two axes of the source, which span its axial slices, in their order."""
+        first, second = (axis for axis in range(3) if axis != self.slice_axis)
+        return first, second
+
+    def source_slice(self, slice_index: int) -> int:
+        """Return which source slice (index along ``slice_axis``) a canonical slice came from."""
+        return round(float(self.to_source([[0.0, 0.0, slice_index]])[0, self.slice_axis]))
 
     def slice_position(self, slice_index: int) -> float:
         """Return the table position in mm (LPS z, larger is more superior) of a canonical slice."""

@@ -15,6 +15,7 @@ from monai.utils import MetaKeys, SpaceKeys
 from nibabel.volumeutils import apply_read_scaling
 from numpy.typing import NDArray
 
+from covid_ct_mask_net.axial_planes import AxialRules, check_planes
 from covid_ct_mask_net.errors import NotAssessableError
 from covid_ct_mask_net.geometry import moved_affine, voxel_spacing
 from covid_ct_mask_net.nifti_stream import (
@@ -56,13 +57,15 @@ class LoadNiftid(MapTransform):
         Bounds.
     opened : callable, optional
         Opens a file: `open_nifti`, or what does the same in another process.
+    axial : AxialRules, optional
+        What counts as axial; told from the header, before voxels are read.
 
     Raises
     ------
     RefusedInputError
         See `open_nifti`.
     NotAssessableError
-        ``NON_FINITE`` where voxels that are to be averaged are no numbers.
+        ``NON_FINITE`` where voxels that are to be averaged are no numbers; see `check_planes` too.
     """
 
     def __init__(
@@ -70,18 +73,21 @@ class LoadNiftid(MapTransform):
         keys: KeysCollection,
         limits: NiftiLimits | None = None,
         opened: Callable[[Path, NiftiLimits], NiftiStream] = open_nifti,
+        axial: AxialRules | None = None,
     ) -> None:
         super().__init__(keys)
         self.limits = limits or NiftiLimits()
         self.opened = opened
+        self.axial = axial or AxialRules()
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the data with volumes in place of paths."""
         loaded = dict(data)
         for key in self.key_iterator(loaded):
             with self.opened(Path(loaded[key]), self.limits) as (image, pieces):
+                tilted = check_planes(image.affine, self.axial)
                 loaded[key], warnings = load_nifti(image, pieces, self.limits)
-            loaded[_WARNINGS] = (*loaded.get(_WARNINGS, ()), *warnings)
+            loaded[_WARNINGS] = (*loaded.get(_WARNINGS, ()), *tilted, *warnings)
         return loaded
 
 

@@ -36,6 +36,8 @@ _CHUNK = 1 << 20
 # Unknown, scanner, aligned, Talairach, MNI, other template (nifti1.h; the last is newer than that).
 _PLACE_CODES = range(6)
 _File = io.BufferedReader | gzip.GzipFile
+# The lower three bits of xyzt_units tell the unit of lengths; without one, millimetres are meant.
+_SPACE_UNITS, _MILLIMETRES, _OTHER_UNITS = 0x07, (0, 2), {1: "metres", 3: "micrometres"}
 # Rounding of quaternions and of float32 stays far below; other places in the patient lie far above.
 _CONFLICT_MM, _CONFLICT_SHARE = 1.0, 0.02
 
@@ -47,7 +49,9 @@ class NiftiLimits:
     Attributes
     ----------
     side
-        Voxels along any axis.
+        Voxels along either side of an axial slice.
+    slices
+        Axial slices, whichever axis they are stored along.
     voxels
         Voxels held in memory, after larger volumes were reduced.
     unpacked_bytes
@@ -58,7 +62,8 @@ class NiftiLimits:
         When and how far slices are reduced.
     """
 
-    side: int = 3000
+    side: int = 2048
+    slices: int = 3000
     voxels: int = 1_500_000_000
     unpacked_bytes: int = 8 * 1024**3
     inflate_ratio: int = 200
@@ -81,13 +86,17 @@ class NiftiLimits:
             ``NIFTI_SIZE``.
         """
         kept = [reduced_side(n, f) for n, f in zip(image.shape, self.factors(image), strict=True)]
-        fits = max(image.shape) <= self.side and math.prod(kept) <= self.voxels
+        along = canonical_axes(image.affine)[0][2]
+        sides = [size for axis, size in enumerate(image.shape) if axis != along]
+        fits = max(sides) <= self.side and image.shape[along] <= self.slices
+        fits = fits and math.prod(kept) <= self.voxels
         if not fits or image.size > self.unpacked_bytes:
             x, y, z = image.shape
             raise RefusedInputError(
                 "NIFTI_SIZE",
-                f"The file has {x} x {y} x {z} voxels of {image.size} bytes; at most {self.side} along an "
-                f"axis, {self.voxels} held in memory and {self.unpacked_bytes} bytes are accepted.",
+                f"The file has {x} x {y} x {z} voxels of {image.size} bytes, its axial slices along axis "
+                f"{along + 1}; at most {self.side} along the sides of a slice, {self.slices} slices, "
+                f"{self.voxels} voxels held in memory and {self.unpacked_bytes} bytes are accepted.",
             )
 
 
@@ -142,8 +151,9 @@ def open_nifti(path: Path, limits: NiftiLimits | None = None) -> Iterator[tuple[
     RefusedInputError
         ``NIFTI_UNREADABLE``, ``NIFTI_TRUNCATED``, ``NIFTI_GZIP``; ``NIFTI_MAGIC`` (no single file);
         ``NIFTI_DIMENSIONS`` (not three-dimensional); ``NIFTI_SIZE`` (too large, or other than its header
-        says); ``NIFTI_DATATYPE`` (colour, complex, bits); ``NIFTI_SCALING``; ``NIFTI_SPACING``;
-        ``NIFTI_AFFINE`` (none, or without inverse); ``NIFTI_AFFINE_CONFLICT`` (two contradict each other).
+        says); ``NIFTI_DATATYPE`` (colour, complex, bits); ``NIFTI_SCALING``; ``NIFTI_UNITS`` (not
+        millimetres); ``NIFTI_SPACING``; ``NIFTI_AFFINE`` (none, or without inverse);
+        ``NIFTI_AFFINE_CONFLICT`` (two contradict each other).
     """
     limits = limits or NiftiLimits()
     with _refusing(), path.open("rb") as raw:
@@ -202,6 +212,7 @@ def _opened(
     shape = _checked_shape(header)
     dtype = _checked_type(header)
     slope, intercept = _checked_scaling(header)
+    _check_units(header)
     affine = _checked_affine(header, shape)
     image = NiftiImage(shape, dtype.str, slope, intercept, affine)
     limits.check(image)
@@ -324,6 +335,18 @@ def _checked_scaling(header: Any) -> tuple[float | None, float | None]:
     return slope, intercept
 
 
+def _check_units(header: Any) -> None:
+    """Refuse lengths in other units: everything that is measured counts on millimetres."""
+    code = int(header["xyzt_units"]) & _SPACE_UNITS
+    if code not in _MILLIMETRES:
+        unit = _OTHER_UNITS.get(code, "a unit that nobody knows")
+        raise RefusedInputError(
+            "NIFTI_UNITS",
+            f"The header gives lengths in {unit} (xyzt_units, code {code}); millimetres (2) or no unit "
+            "(0) are expected. Convert pixdim and the affines to millimetres, and set the code to 2.",
+        )
+
+
 def _checked_affine(header: Any, shape: tuple[int, int, int]) -> NDArray[np.float64]:
     """Return the affine of a volume whose place in the patient is known without doubt."""
     spacing = np.asarray(header["pixdim"], dtype=np.float64)[1:4]
@@ -370,6 +393,9 @@ def _affines(header: Any) -> tuple[tuple[str, str, Callable[[], Any]], ...]:
 
 
 def _qform(header: Any) -> NDArray[np.float64]:
+    if float(header["pixdim"][0]) == 0.0:
+        # "If pixdim[0]=0.0 (which should not occur), we take qfac=1" (nifti1.h); nibabel does not.
+        header["pixdim"][0] = 1.0
     try:
         return np.asarray(header.get_qform(), dtype=np.float64)
     except (ValueError, nibabel.spatialimages.HeaderDataError):

@@ -15,15 +15,18 @@ from monai.data import MetaTensor
 from monai.transforms import Transform
 
 from covid_ct_mask_net import assemble
+from covid_ct_mask_net.axial_planes import plane_tilt
 from covid_ct_mask_net.declining import DECLINED, SLICE_SAMPLING, declined
 from covid_ct_mask_net.errors import NotAssessableError, RefusedInputError, UsageError
 from covid_ct_mask_net.geometry import CanonicalGrid, voxel_spacing
 from covid_ct_mask_net.identifiers import pseudonym
 from covid_ct_mask_net.nifti_file import NIFTI_SUFFIXES
 from covid_ct_mask_net.reduction import FULL_GRID, FullGrid
-from covid_ct_mask_net.result_set import write_result_set
+from covid_ct_mask_net.result_set import is_unfinished, write_result_set
 from covid_ct_mask_net.results import GeometryReport, ModelReport, StudyResult
 from covid_ct_mask_net.triage.volume_triage import VolumeTriage
+
+_RESULT, _MASK = "result.json", "lesion_mask.nii.gz"
 
 
 class SourceKeyd(Transform):
@@ -61,7 +64,7 @@ class TriageVolumed(Transform):
 
     Reads the canonical HU volume, the lung mask, ``source_key`` and the evidence; adds ``outcome``
     (`TriageOutcome`) and ``lesion_mask`` (canonical label map, uint8 (1, X, Y, Z)). A volume that was
-    declined passes unchanged.
+    declined passes unchanged; one with a reason in place of evidence (`DecliningInferer`) is declined.
 
     Parameters
     ----------
@@ -90,6 +93,9 @@ class TriageVolumed(Transform):
         """Return the data with ``outcome`` and ``lesion_mask``, or with the reason it was declined."""
         if declined(data) is not None:
             return dict(data)
+        evidence = data[self.evidence_key]
+        if isinstance(evidence, NotAssessableError):
+            return {**data, DECLINED: evidence}
         volume = data[self.volume_key]
         grid = canonical_grid(volume)
         try:
@@ -97,7 +103,7 @@ class TriageVolumed(Transform):
                 volume[0].numpy(),
                 np.asarray(data[self.lungs_key][0], dtype=np.uint8),
                 grid,
-                data[self.evidence_key],
+                evidence,
                 str(data["source_key"]),
                 self.model,
                 data.get(SLICE_SAMPLING),
@@ -142,9 +148,9 @@ class SaveResultd(Transform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Write the files and return the data with ``result`` (`StudyResult`)."""
         result = nifti_result(data, self.model, self.volume_key)
-        files = {"result.json": result.to_json().encode()}
+        files = {_RESULT: result.to_json().encode()}
         if "lesion_mask" in data and declined(data) is None:
-            files["lesion_mask.nii.gz"] = label_map_file(data["lesion_mask"])
+            files[_MASK] = label_map_file(data["lesion_mask"])
         write_result_set(self.output_dir, result.pseudonym, files)
         return {**data, "result": result}
 
@@ -185,8 +191,21 @@ def label_map_file(label_map: MetaTensor) -> bytes:
     return gzip.compress(image.to_bytes(), mtime=0)
 
 
-def list_volumes(source: str | Path | list[str]) -> list[dict[str, str]]:
+def list_volumes(
+    source: str | Path | list[str], output_dir: str | Path | None = None
+) -> list[dict[str, str]]:
     """Return one ``{"volume": path}`` for each NIfTI file that was named or lies in a named folder.
+
+    Results of this product in a folder are left out, and all that lies in the output folder: a second run
+    would read what the first one wrote. A file, or a folder within the output folder, is taken where it is
+    named itself.
+
+    Parameters
+    ----------
+    source : path or list of paths
+        Files or folders; folders are searched to any depth.
+    output_dir : path, optional
+        Where results are written.
 
     Raises
     ------
@@ -197,16 +216,32 @@ def list_volumes(source: str | Path | list[str]) -> list[dict[str, str]]:
     for entry in [source] if isinstance(source, str | Path) else source:
         path = Path(entry)
         if path.is_dir():
-            paths += sorted(p for p in path.rglob("*") if p.name.endswith(NIFTI_SUFFIXES) and p.is_file())
+            paths += [found for found in _volumes_in(path) if not _is_result(found, path, output_dir)]
         elif path.is_file():
             paths.append(path)
         else:
             raise UsageError("INPUT_MISSING", f"There is no file or folder {path}.")
     if not paths:
         raise UsageError(
-            "NO_NIFTI", f"There is no NIfTI file ({' or '.join(NIFTI_SUFFIXES)}) in {source}; name one."
+            "NO_NIFTI",
+            f"There is no NIfTI file ({' or '.join(NIFTI_SUFFIXES)}) in {source} besides results of "
+            "earlier runs; name one.",
         )
     return [{"volume": str(path)} for path in paths]
+
+
+def _volumes_in(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.rglob("*") if p.name.endswith(NIFTI_SUFFIXES) and p.is_file())
+
+
+def _is_result(path: Path, folder: Path, output_dir: str | Path | None) -> bool:
+    """Tell whether a file in a folder that was named is something that a run wrote."""
+    if path.name == _MASK and (is_unfinished(path.parent) or path.with_name(_RESULT).is_file()):
+        return True
+    output = None if output_dir is None else Path(output_dir).resolve()
+    if output is None or folder.resolve().is_relative_to(output):
+        return False
+    return path.resolve().is_relative_to(output)
 
 
 def _geometry(volume: MetaTensor | None) -> GeometryReport | None:
@@ -223,7 +258,7 @@ def _geometry(volume: MetaTensor | None) -> GeometryReport | None:
         spacing_mm=voxel_spacing(source_affine),
         orientation=lps_axis_codes(source_affine),
         slice_thickness_mm=None,
-        gantry_tilt_degrees=0.0,
+        gantry_tilt_degrees=plane_tilt(source_affine),
         missing_slices=0,
     )
 

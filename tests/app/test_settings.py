@@ -38,6 +38,14 @@ def test_results_are_settings_too() -> None:
     assert (results.sr_class, results.pdf, results.segmentation) == (SRClass.COMPREHENSIVE, True, True)
 
 
+def test_a_confidence_that_is_set_wins_over_the_bundle() -> None:
+    assert AppSettings().of_inference() == {}
+    settings = AppSettings.read(None, ["gates.minimum_confidence=0.6"])
+    assert settings.of_inference() == {"triage#min_confidence": 0.6}
+    assert AppSettings.read(None, ["limits.minimum_slices=10"]).of_inference() == {"least_slices": 10}
+    assert "probability below 1" in refused("gates.minimum_confidence=1")
+
+
 def test_nothing_set_is_the_default(tmp_path: Path) -> None:
     file = tmp_path / "settings.yaml"
     file.write_text("# nothing\n")
@@ -112,6 +120,12 @@ def test_a_section_must_hold_keys(tmp_path: Path) -> None:
 
 def test_points_of_the_score_may_be_negative() -> None:
     assert AppSettings.read(None, ["selection.defect_points=-5"]).selection.defect_points == -5.0
+
+
+def test_steps_of_slice_thickness_are_settings_that_rise() -> None:
+    rules = AppSettings.read(None, ["selection.thin_mm=1.5", "selection.medium_points=12"]).selection
+    assert rules.steps == ((1.5, 30.0), (5.0, 12.0), (10.0, 5.0))
+    assert "above selection.medium_mm" in refused("selection.thin_mm=6")
 
 
 def test_every_setting_is_documented_with_its_default() -> None:

@@ -22,8 +22,9 @@ from builders.dicom import (
     make_enhanced_ct,
     make_localizer,
 )
-from builders.oracle import SPACING, chest_with_lesions
+from builders.oracle import SPACING, chest_with_lesions, oracle_pipeline
 from builders.planted import TOKEN, at, make_study, planted, values
+from covid_ct_mask_net import pipeline
 from covid_ct_mask_net.errors import ExitCode
 
 _OTHER_MODALITIES = {
@@ -218,8 +219,12 @@ ROWS: dict[str, tuple[Build, Expected]] = {
         edited(values(PixelSpacing=[-3.5, 3.5])),
         Expected(NOT_ASSESSED, "GEOMETRY_ATTRIBUTE"),
     ),
-    "37-rows-wider": (study(spacing=(5.0, 3.9, 3.2)), Expected(ASSESSED)),
-    "37-columns-wider": (study(spacing=(5.0, 3.2, 3.9)), Expected(ASSESSED)),
+    "37-rows-wider": (study(spacing=(5.0, 3.9, 3.2)), Expected(NOT_ASSESSED, "NON_SQUARE_PIXELS")),
+    "37-columns-wider": (study(spacing=(5.0, 3.2, 3.9)), Expected(NOT_ASSESSED, "NON_SQUARE_PIXELS")),
+    "37-a-little-wider": (
+        study(spacing=(5.0, 3.6, 3.4)),
+        Expected(ASSESSED, warnings=["OUT_OF_TRAINING_RANGE"]),
+    ),
     "38-spacing-differs": (
         edited(at(20, values(PixelSpacing=[3.0, 3.0]))),
         Expected(NOT_ASSESSED, "SPACING_INCONSISTENT"),
@@ -282,12 +287,22 @@ def test_row_26_acquisitions_are_told_apart(triage: CommandLine) -> None:
     assert codes.count("SERIES_SPLIT") == 2
 
 
+def test_row_32_fewer_slices_are_read_where_the_site_says_so(
+    triage: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "load_pipeline", lambda _, settings: oracle_pipeline(settings=settings))
+    make_study(triage.inputs, hu=chest_with_lesions()[::3], spacing=(15.0, *SPACING[1:]))
+    triage.expect(Expected(NOT_ASSESSED, "TOO_FEW_SLICES"))
+    outcome = triage.expect(Expected(ASSESSED), "--set", "limits.minimum_slices=14")
+    assert outcome.result["geometry"]["shape"][2] == 14
+
+
 def test_row_37_volumes_follow_both_spacings(triage: CommandLine) -> None:
-    make_study(triage.inputs, spacing=(5.0, 4.0, 3.0))
+    make_study(triage.inputs, spacing=(5.0, 3.6, 3.4))
     result = triage().result
     ground_glass = next(lesion for lesion in result["lesions"] if lesion["side"] == "right")
-    assert ground_glass["volume_ml"] == pytest.approx(4 * 8 * 8 * 5 * 4 * 3 / 1000, rel=1e-3)
-    assert result["geometry"]["spacing_mm"] == pytest.approx([3.0, 4.0, 5.0])
+    assert ground_glass["volume_ml"] == pytest.approx(4 * 8 * 8 * 5 * 3.6 * 3.4 / 1000, rel=1e-3)
+    assert result["geometry"]["spacing_mm"] == pytest.approx([3.4, 3.6, 5.0])
 
 
 def test_row_30_interpolated_slices_have_no_say(triage: CommandLine) -> None:

@@ -23,7 +23,7 @@ from PIL import Image
 from builders.bombs import nifti_bomb
 from builders.bundles import small_bundle
 from builders.command_line import ASSESSED, NOT_ASSESSED, Build, CommandLine, Expected
-from builders.oracle import SPACING, Oracle, chest_with_lesions
+from builders.oracle import SPACING, Oracle, chest_with_lesions, oracle_pipeline
 from builders.planted import TOKEN, make_study
 from covid_ct_mask_net import pipeline
 from covid_ct_mask_net.errors import ExitCode
@@ -48,6 +48,39 @@ def blanked(*places: int) -> np.ndarray:
     hu = chest_with_lesions().transpose(2, 1, 0).copy()
     hu[:, :, list(places)] = 0.0
     return hu
+
+
+def half_and_air() -> np.ndarray:
+    """Half of a good volume, and one slice beyond on which nobody lies."""
+    hu = chest_with_lesions().transpose(2, 1, 0)[:, :, :21].copy()
+    hu[:, :, 20] = -1000.0 + np.random.default_rng(0).normal(0.0, 30.0, hu.shape[:2])
+    return hu
+
+
+def oblique(degrees: float) -> np.ndarray:
+    """The volume turned about the axis from left to right."""
+    cosine, sine = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    turn = np.eye(4)
+    turn[1:3, 1:3] = [[cosine, -sine], [sine, cosine]]
+    return turn @ AFFINE
+
+
+def tilted(degrees: float) -> np.ndarray:
+    affine = AFFINE.copy()
+    affine[1, 2] = SPACING[0] * np.tan(np.radians(degrees))
+    return affine
+
+
+def sagittal(folder: Path) -> None:
+    """The good volume with its slices stored from left to right."""
+    affine = AFFINE[:, [1, 2, 0, 3]]
+    volume(affine=affine, hu=chest_with_lesions().transpose(1, 0, 2))(folder)
+
+
+def sign_of_zero(content: bytearray) -> None:
+    """Placed by the quaternion alone, whose sign is left out."""
+    struct.pack_into("<2h", content, 252, 1, 0)
+    struct.pack_into("<f", content, 76, 0.0)
 
 
 def changed(edit: Callable[[bytearray], object], name: str = NAME) -> Build:
@@ -120,6 +153,37 @@ ROWS: dict[str, tuple[Build, Expected]] = {
     "60-conflict": (put("2h3f", 252, 1, 2, 0, 0, 0), Expected(REFUSED, "NIFTI_AFFINE_CONFLICT")),
     "60-singular": (put("8f", 280, *[0.0] * 8), Expected(REFUSED, "NIFTI_AFFINE")),
     "60-no-place": (put("2h", 252, 0, 0), Expected(REFUSED, "NIFTI_AFFINE")),
+    "60-micrometres": (put("B", 123, 3), Expected(REFUSED, "NIFTI_UNITS")),
+    "60-metres": (put("B", 123, 1), Expected(REFUSED, "NIFTI_UNITS")),
+    "60-no-unit": (put("B", 123, 0), Expected(ASSESSED)),
+    "60-sign-of-zero": (changed(sign_of_zero), Expected(ASSESSED)),
+    "60-too-large-for-a-chest": (
+        volume(affine=np.diag([3.0, 3.0, 3.0, 1.0]) @ AFFINE),
+        Expected(NOT_ASSESSED, "NOT_CHEST"),
+    ),
+    "33-nifti-tilt": (volume(affine=tilted(15.0)), Expected(ASSESSED, warnings=["GANTRY_TILT"])),
+    "33-nifti-steep-tilt": (volume(affine=tilted(34.0)), Expected(NOT_ASSESSED, "GANTRY_TILT")),
+    "34-nifti-oblique": (volume(affine=oblique(44.0)), Expected(NOT_ASSESSED, "NOT_AXIAL")),
+    "34-nifti-stored-sagittal": (sagittal, Expected(ASSESSED)),
+    "36-nifti-sheared": (
+        volume(affine=AFFINE @ np.array([[1, 0.2, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])),
+        Expected(NOT_ASSESSED, "ORIENTATION_INCONSISTENT"),
+    ),
+    "37-nifti-not-square": (
+        volume(affine=np.diag([-3.2, -3.9, 5.0, 1.0])),
+        Expected(NOT_ASSESSED, "NON_SQUARE_PIXELS"),
+    ),
+    "37-nifti-coronal-slices-far-apart": (
+        volume(
+            affine=np.diag([-3.5, -10.0, 3.5, 1.0])[:, [0, 2, 1, 3]],
+            hu=chest_with_lesions().transpose(2, 0, 1),
+        ),
+        Expected(NOT_ASSESSED, "NON_SQUARE_PIXELS"),
+    ),
+    "47-nifti-air-beyond-the-cut": (
+        volume(hu=half_and_air()),
+        Expected(NOT_ASSESSED, "LUNG_TRUNCATED"),
+    ),
     "60-rgb": (structured([("R", "u1"), ("G", "u1"), ("B", "u1")]), Expected(REFUSED, "NIFTI_DATATYPE")),
     "60-complex": (volume(np.complex64), Expected(REFUSED, "NIFTI_DATATYPE")),
     "45-not-finite": (
@@ -159,6 +223,15 @@ def test_row(triage: CommandLine, build: Build, expected: Expected) -> None:
     assert outcome.result["status"] == statuses[expected.code]
     if expected.code is ASSESSED:
         assert outcome.result["triage"]["predicted_class"] == "COVID-19"
+
+
+def test_row_70_limits_of_slices_hold_for_nifti(triage: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "load_pipeline", lambda _, settings: oracle_pipeline(settings=settings))
+    volume()(triage.inputs)
+    assert triage("--set", "limits.minimum_slices=41").reasons() == ["TOO_FEW_SLICES"]
+    assert triage("--set", "limits.maximum_slices=39").reasons() == ["NIFTI_SIZE"]
+    # 96 x 96 pixels: the limit is one of slices alone.
+    assert triage("--set", "limits.maximum_slices=40").code == ExitCode.DONE
 
 
 PICTURES = {

@@ -348,6 +348,8 @@ def test_row_70_limits_do_what_they_say(triage: CommandLine) -> None:
     make_study(triage.inputs)
     outcome = triage("--set", "limits.file_bytes=10000", "--set", "limits.isolation=false")
     assert outcome.run["files"]["refused"] == {"FILE_SIZE": 40}
+    # The result of an input without studies stays on the worklist of its folder.
+    triage.output = triage.folder / "second"
     triage.expect(Expected(ExitCode.REFUSED_INPUT, "VOXELS"), "--set", "limits.voxels=1000")
 
 

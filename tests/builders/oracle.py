@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import torch
@@ -93,9 +94,11 @@ class Oracle(nn.Module):
         )
 
 
-def oracle_pipeline(root: Path | None = None, *, suspects: bool = False) -> VolumePipeline:
+def oracle_pipeline(
+    root: Path | None = None, *, suspects: bool = False, settings: Mapping[str, Any] | None = None
+) -> VolumePipeline:
     """The bundle's pipeline with the oracle in place of the network."""
     import dataclasses
 
-    pipeline = load_pipeline(root or bundle_root(), {"weights": "untrained", **_RULES})
+    pipeline = load_pipeline(root or bundle_root(), {"weights": "untrained", **_RULES, **(settings or {})})
     return dataclasses.replace(pipeline, network=Oracle(suspects=suspects).eval())

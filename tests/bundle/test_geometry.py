@@ -28,3 +28,12 @@ def test_the_way_to_patient_and_source() -> None:
     np.testing.assert_allclose(grid.to_source([[10.5, 7, 3]]), [[52.5, 7, 36]], atol=1e-9)
     assert grid.source_slice(3) == 36
     assert grid.slice_position(2) == pytest.approx(-295)
+    assert (grid.slice_axis, grid.plane_axes) == (2, (0, 1))
+
+
+def test_slices_of_a_source_in_another_order_are_counted_along_their_axis() -> None:
+    # Sagittal slices: the source counts to posterior, to inferior, to the right; 40 axial slices.
+    order = np.array([[0, 0, -1, 63], [1, 0, 0, 0], [0, -1, 0, 39], [0, 0, 0, 1.0]])
+    grid = CanonicalGrid(CANONICAL, CANONICAL @ order)
+    assert (grid.slice_axis, grid.plane_axes) == (1, (0, 2))
+    assert [grid.source_slice(k) for k in (0, 3, 39)] == [39, 36, 0]

@@ -15,6 +15,7 @@ import torch
 from monai.data import MetaTensor
 
 from builders.dicom import phantom_hu
+from covid_ct_mask_net.axial_planes import AxialRules
 from covid_ct_mask_net.errors import ExitCode, NotAssessableError, RefusedInputError
 from covid_ct_mask_net.nifti_file import LoadNiftid, NiftiLimits, check_nifti
 from covid_ct_mask_net.reduction import ReductionRule
@@ -124,6 +125,9 @@ DEFECTS: dict[str, tuple[Edit, str]] = {
         _set(srow_x=[0, -2.0, 0, 0], srow_y=[1.5, 0, 0, 0], qform_code=1), "NIFTI_AFFINE_CONFLICT",
     ),
     "sform of other spacing": (_set(srow_z=[0, 0, 2.5, 0], qform_code=0), "NIFTI_AFFINE_CONFLICT"),
+    "metres": (_set(xyzt_units=1), "NIFTI_UNITS"),
+    "micrometres and seconds": (_set(xyzt_units=3 | 8), "NIFTI_UNITS"),
+    "unit that nobody knows": (_set(xyzt_units=5), "NIFTI_UNITS"),
     "voxels begin in the header": (_set(vox_offset=16), "NIFTI_SIZE"),
     "voxels begin nowhere": (_set(vox_offset=np.nan), "NIFTI_SIZE"),
     "one slice too few": (_dim(6, 8, 11), "NIFTI_TRUNCATED"),
@@ -140,6 +144,58 @@ def test_each_defect_of_the_header_has_its_code(tmp_path: Path, name: str, defec
 
 def test_places_that_differ_by_rounding_or_origin_only_are_no_conflict(tmp_path: Path) -> None:
     check_nifti(_file(tmp_path / "a.nii", _set(srow_z=[0, 0, 5.0001, -300.0], qform_code=1)))
+
+
+@pytest.mark.parametrize("units", [0, 2, 2 | 8, 16])
+def test_millimetres_are_what_is_meant_without_a_unit(tmp_path: Path, units: int) -> None:
+    check_nifti(_file(tmp_path / "ct.nii", _set(xyzt_units=units)))
+
+
+def test_a_refused_unit_is_named_with_what_to_do(tmp_path: Path) -> None:
+    path = _file(tmp_path / "ct.nii", _set(xyzt_units=3))
+    with pytest.raises(RefusedInputError, match=r"in micrometres .* Convert .* millimetres"):
+        check_nifti(path)
+
+
+@pytest.mark.parametrize("sign", [0.0, 1.0])
+def test_a_sign_of_zero_is_one(tmp_path: Path, sign: float) -> None:
+    """nifti1.h has it so, and files of some writers have it."""
+
+    def edit(header: Any) -> None:
+        header.set_qform(AFFINE, code=1)
+        # Of a grid that is right-handed: then the sign is 1.
+        assert header["pixdim"][0] == 1.0
+        header["pixdim"][0] = sign
+        header["sform_code"] = 0
+
+    loaded = LoadNiftid("volume")({"volume": _file(tmp_path / "ct.nii", edit)})["volume"]
+    np.testing.assert_allclose(loaded.affine, AFFINE, atol=1e-5)
+
+
+def _tilted(degrees: float) -> Edit:
+    rise = float(np.tan(np.radians(degrees))) * 5.0
+    pixdim = [1.0, 1.5, 2.0, float(np.hypot(5.0, rise)), 1, 1, 1, 1]
+    return _set(srow_y=[0, -2.0, rise, 40], qform_code=0, pixdim=pixdim)
+
+
+def test_what_is_not_axial_is_declined_by_its_header(tmp_path: Path) -> None:
+    angle = np.radians(44.0)
+    rows = {"srow_y": [0, -2 * np.cos(angle), -5 * np.sin(angle), 0]}
+    rows |= {"srow_z": [0, -2 * np.sin(angle), 5 * np.cos(angle), 0]}
+    cases = {"NOT_AXIAL": _set(qform_code=0, **rows), "GANTRY_TILT": _tilted(34.0)}
+    for code, edit in cases.items():
+        with pytest.raises(NotAssessableError) as caught:
+            LoadNiftid("volume")({"volume": _file(tmp_path / f"{code}.nii", edit)})
+        assert caught.value.code == code
+    path = tmp_path / "NOT_AXIAL.nii"
+    assert LoadNiftid("volume", axial=AxialRules(axial_degrees=45.0))({"volume": path})["warnings"] == ()
+
+
+def test_a_tilt_is_a_warning_beside_those_that_are_there(tmp_path: Path) -> None:
+    data = LoadNiftid("volume")({"volume": _file(tmp_path / "ct.nii", _tilted(15.0)), "warnings": ("one",)})
+    assert data["warnings"][0] == "one"
+    assert "15.0 degrees" in data["warnings"][1].sentence
+    assert len(data["warnings"]) == 2
 
 
 def test_a_broken_gzip_file_is_refused(tmp_path: Path) -> None:
@@ -187,10 +243,13 @@ def test_a_bomb_is_counted_not_unpacked(tmp_path: Path) -> None:
 def test_limits_are_settings(tmp_path: Path) -> None:
     path = _file(tmp_path / "ct.nii")
     check_nifti(path, NiftiLimits(side=10, voxels=480))
-    assert _code(path, NiftiLimits(side=9)) == "NIFTI_SIZE"
+    # 6 x 8 pixels on 10 slices.
+    check_nifti(path, NiftiLimits(side=8, slices=10))
+    assert _code(path, NiftiLimits(side=7)) == "NIFTI_SIZE"
+    assert _code(path, NiftiLimits(slices=9)) == "NIFTI_SIZE"
     assert _code(path, NiftiLimits(voxels=479)) == "NIFTI_SIZE"
     with pytest.raises(RefusedInputError):
-        LoadNiftid("volume", NiftiLimits(side=9))({"volume": path})
+        LoadNiftid("volume", NiftiLimits(side=7))({"volume": path})
 
 
 def test_a_file_that_cannot_be_opened_is_unreadable(tmp_path: Path) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
 
 from covid_ct_mask_net.errors import NotAssessableError
+from covid_ct_mask_net.lung_slices import LungSlices
+from covid_ct_mask_net.slice_crop import SliceCrop
 from covid_ct_mask_net.transforms import CheckHounsfieldd, WindowHounsfieldd
 
 
@@ -93,6 +97,17 @@ def test_the_window_runs_from_0_to_1_and_is_clipped() -> None:
     window = WindowHounsfieldd(keys="slices", level=-600.0, width=1500.0)
     hu = torch.tensor([-2000.0, -1350.0, -975.0, -600.0, -225.0, 150.0, 3071.0])
     assert window({"slices": hu})["slices"].tolist() == pytest.approx([0, 0, 0.25, 0.5, 0.75, 1, 1], abs=1e-6)
+
+
+def test_what_was_windowed_crosses_processes() -> None:
+    """A DataLoader with workers sends it through a pipe."""
+    volume = torch.linspace(-1350.0, 150.0, 24).reshape(2, 3, 4)
+    slices = LungSlices(volume, [0, 3], SliceCrop(0, 0, 3, 2, 3, 2))
+    window = WindowHounsfieldd(keys="slices", level=-600.0, width=1500.0)
+    windowed = window({"slices": slices})["slices"]
+    sent = pickle.loads(pickle.dumps(windowed))  # noqa: S301
+    assert torch.equal(sent[:], windowed[:])
+    assert torch.allclose(sent[1], (slices[1] + 1350.0) / 1500.0)
 
 
 def test_missing_entries() -> None:

@@ -160,7 +160,7 @@ def test_air_beyond_a_whole_chest_is_nothing_to_warn_of() -> None:
 def test_lungs_larger_than_any_are_lengths_in_another_unit() -> None:
     # 20 slices of 100 ml; in micrometres 1e9 times as much.
     lungs = _areas(0, *[100] * 20, 0)
-    assert LungMaskd(keys="volume", most_lung_ml=2000.0).check(lungs, AFFINE) == ()
+    assert LungMaskd(keys="volume", most_lung_ml=2001.0).check(lungs, AFFINE) == ()
     with pytest.raises(NotAssessableError, match=r"would have 2 l; at most 1\.9 l"):
         LungMaskd(keys="volume", most_lung_ml=1900.0).check(lungs, AFFINE)
     scale = np.diag([1000.0, 1000.0, 1000.0, 1.0])

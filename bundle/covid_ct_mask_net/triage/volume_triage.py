@@ -313,10 +313,10 @@ def _slice_reports(
 
 
 def _source_box(instance: LesionInstance, grid: CanonicalGrid) -> tuple[float, float, float, float]:
-    """Return the box in pixels of the source slice; flips and transpositions of the plane are undone."""
+    """Return the box in pixels of the source slice, along its plane axes in their order."""
     x0, y0, x1, y1 = instance.box
     # Boxes are in pixel edges, voxel indices in pixel centres: half a pixel apart.
     corners = [(x - 0.5, y - 0.5, instance.slice_index) for x in (x0, x1) for y in (y0, y1)]
-    plane = grid.to_source(corners)[:, :2] + 0.5
+    plane = grid.to_source(corners)[:, list(grid.plane_axes)] + 0.5
     (left, top), (right, bottom) = plane.min(axis=0), plane.max(axis=0)
     return round(float(left), 3), round(float(top), 3), round(float(right), 3), round(float(bottom), 3)
