@@ -15,13 +15,13 @@ _ADVICE = "Run covid-ct-mask-net triage --debug with the same bundle for the tra
 
 def main() -> int:
     """Run the application on what the command line or the ``HOLOSCAN_*`` variables name."""
-    settle_user()
     share_heaps()
     with settled_process():
         return exit_code(_run, debug=False, advice=_ADVICE)
 
 
 def _run() -> int:
+    settle_user()
     # Imports MONAI, which wants to know the user.
     from covid_ct_mask_net.app.operators.application import TriageApplication
 

@@ -27,6 +27,7 @@ class Event(Enum):
 
     APPLICATION_ACTIVITY = ("110100", "Application Activity")
     INSTANCES_ACCESSED = ("110103", "DICOM Instances Accessed")
+    INSTANCES_TRANSFERRED = ("110104", "DICOM Instances Transferred")
     IMPORT = ("110107", "Import")
     SECURITY_ALERT = ("110113", "Security Alert")
 
@@ -36,6 +37,14 @@ class EventType(Enum):
 
     APPLICATION_START = ("110120", "Application Start")
     APPLICATION_STOP = ("110121", "Application Stop")
+
+
+class Role(Enum):
+    """Role ID codes of PS3.16 CID 402."""
+
+    APPLICATION = ("110150", "Application")
+    DESTINATION = ("110152", "Destination Role ID")
+    SOURCE = ("110153", "Source Role ID")
 
 
 class Action(Enum):
@@ -101,6 +110,7 @@ class AuditLog:
         kind: EventType | None = None,
         studies: Iterable[str] = (),
         details: Mapping[str, str | int] | None = None,
+        destination: str | None = None,
     ) -> None:
         """Append an event.
 
@@ -112,6 +122,8 @@ class AuditLog:
             Pseudonyms of the studies it is about.
         details : mapping, optional
             Counts and reason codes; never patient data.
+        destination : str, optional
+            Archive that received, or was to receive, the studies; this process is then the source.
         """
         identification: dict[str, Any] = {
             "EventID": _code(event),
@@ -124,7 +136,7 @@ class AuditLog:
         line = {
             "schema": _SCHEMA,
             "EventIdentification": identification,
-            "ActiveParticipant": [_process()],
+            "ActiveParticipant": _participants(destination),
             "AuditSourceIdentification": {"AuditSourceID": "covid-ct-mask-net"},
             "ParticipantObjectIdentification": [_study(name) for name in studies],
             # Not of the standard: what its fields have no place for.
@@ -151,17 +163,25 @@ class AuditLog:
         )
 
 
-def _code(value: Event | EventType) -> dict[str, str]:
+def _code(value: Event | EventType | Role) -> dict[str, str]:
     code, meaning = value.value
     return {"csd-code": code, "codeSystemName": "DCM", "originalText": meaning}
 
 
-def _process() -> dict[str, Any]:
+def _participants(destination: str | None) -> list[dict[str, Any]]:
+    """Return this process and, of a transfer, the archive (PS3.15 A.5.3.7)."""
+    if destination is None:
+        return [_process(Role.APPLICATION)]
+    archive = {"UserID": destination, "UserIsRequestor": False, "RoleIDCode": _code(Role.DESTINATION)}
+    return [_process(Role.SOURCE), archive]
+
+
+def _process(role: Role) -> dict[str, Any]:
     """Return the participant: this process, its user and its host."""
     participant: dict[str, Any] = {
         "UserID": getpass.getuser(),
         "UserIsRequestor": True,
-        "RoleIDCode": {"csd-code": "110150", "codeSystemName": "DCM", "originalText": "Application"},
+        "RoleIDCode": _code(role),
         "NetworkAccessPointID": socket.gethostname(),
         "NetworkAccessPointTypeCode": 1,
     }

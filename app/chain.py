@@ -30,6 +30,7 @@ from covid_ct_mask_net.app.study_job import StudyJob, counted
 from covid_ct_mask_net.app.views import views
 from covid_ct_mask_net.declining import INTERPOLATED_SLICES, declined, declining_cause
 from covid_ct_mask_net.errors import CovidCTMaskNetError, RefusedInputError
+from covid_ct_mask_net.exit_codes import NO_MEMORY, lacks_memory
 from covid_ct_mask_net.identifiers import pseudonym
 from covid_ct_mask_net.nifti_file import LoadNiftid
 from covid_ct_mask_net.pipeline import VolumePipeline
@@ -132,10 +133,14 @@ class StudyChain:
 
     @staticmethod
     def _internal_error(stage: str, error: Exception, job: StudyJob) -> InternalError:
-        failure = InternalError(
-            "INTERNAL",
-            f"Stage {stage} stopped with {type(error).__name__}; this is a defect of the software. "
-            "Run again with --debug for the traceback and report it.",
+        failure = (
+            InternalError("OUT_OF_MEMORY", f"Stage {stage} stopped. {NO_MEMORY}")
+            if lacks_memory(error)
+            else InternalError(
+                "INTERNAL",
+                f"Stage {stage} stopped with {type(error).__name__}; this is a defect of the software. "
+                "Run again with --debug for the traceback and report it.",
+            )
         )
         _log.error("study %s: %s", job.source.pseudonym, failure.sentence)
         _log.debug("traceback", exc_info=error)

@@ -14,14 +14,14 @@ import stat
 import struct
 import warnings
 import zlib
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 from pydicom import dcmread
 from pydicom.datadict import dictionary_has_tag, dictionary_VR
-from pydicom.dataelem import DataElement, RawDataElement
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.filebase import DicomBytesIO
@@ -296,27 +296,6 @@ def _inflated_pieces(path: Path, begin: int) -> Iterator[bytes]:
             raise FileRefusedError(
                 "TRANSFER_SYNTAX", "The deflated data set is damaged and was not read."
             ) from error
-
-
-class CommonElements:
-    """Elements that many headers have, kept in memory once.
-
-    The headers of a series differ in a few elements only, and a run begins with those of all its studies in
-    memory.
-    """
-
-    def __init__(self) -> None:
-        self._known: dict[Hashable, RawDataElement] = {}
-
-    def share(self, header: Dataset) -> None:
-        """Replace the elements of a header, as read, by equal ones that were seen before."""
-        for tag in list(header.keys()):
-            # pydicom would decode private elements on their way back, and those that are read late here.
-            element = header.get_item(tag, keep_deferred=True)
-            if tag.is_private or not isinstance(element, RawDataElement) or element.value is None:
-                continue
-            name = (tag, element.VR, element.value, element.is_implicit_VR, element.is_little_endian)
-            header[tag] = self._known.setdefault(name, element)
 
 
 def is_ct_image(header: Dataset) -> bool:

@@ -18,6 +18,7 @@ from pathlib import Path
 from pydicom.dataset import Dataset
 
 from covid_ct_mask_net.app import headers
+from covid_ct_mask_net.app.common_elements import CommonElements
 from covid_ct_mask_net.app.limits import Limits
 from covid_ct_mask_net.errors import NotAssessableError, UsageError
 from covid_ct_mask_net.identifiers import pseudonym
@@ -141,7 +142,7 @@ def scan(
     limits = limits or Limits()
     require_inputs(inputs)
     files, unreadable = _files(inputs)
-    common = headers.CommonElements()
+    common = CommonElements()
 
     def read(path: Path) -> Instance | RefusedFile:
         outcome = _read(path, limits, read_header)

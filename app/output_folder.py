@@ -13,9 +13,11 @@ from typing import Self
 from covid_ct_mask_net.errors import OutputError
 from covid_ct_mask_net.result_set import clean_leftovers
 
-LOCK = ".lock"
+LOCK, SEND_LOCK = ".lock", ".lock-send"
 # What a run writes, and what file systems put everywhere.
-_OURS = re.compile(r"[0-9a-f]{12}|run\.json|worklist\.(json|html)|audit\.jsonl|sent\.json|\..*|lost\+found")
+_OURS = re.compile(
+    r"[0-9a-f]{12}|run\.json|worklist\.(json|html)|audit\.jsonl|sent(-\d+)?\.json|\..*|lost\+found"
+)
 
 
 class OutputFolder:
@@ -39,7 +41,7 @@ class OutputFolder:
         try:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._check_content()
-            self._lock = _locked(path / LOCK)
+            self._lock = locked(path / LOCK)
             clean_leftovers(path)
         except OSError as error:
             self.close()
@@ -63,12 +65,8 @@ class OutputFolder:
 
     def close(self) -> None:
         """Let go of the folder."""
-        if self._lock is None:
-            return
-        # Removed while it is held: whoever opened it meanwhile sees that it is gone and tries again.
-        with contextlib.suppress(OSError):
-            (self.path / LOCK).unlink()
-        os.close(self._lock)
+        if self._lock is not None:
+            unlock(self.path / LOCK, self._lock)
         self._lock = None
 
     def _check_content(self) -> None:
@@ -82,7 +80,15 @@ class OutputFolder:
             )
 
 
-def _locked(path: Path) -> int | None:
+def unlock(path: Path, descriptor: int) -> None:
+    """Let go of a lock file, and remove it."""
+    # Removed while it is held: whoever opened it meanwhile sees that it is gone and tries again.
+    with contextlib.suppress(OSError):
+        path.unlink()
+    os.close(descriptor)
+
+
+def locked(path: Path) -> int | None:
     """Return the descriptor of a lock file held by this process, or None if another process holds it."""
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)

@@ -29,11 +29,11 @@ from covid_ct_mask_net.app.limits import Limits
 from covid_ct_mask_net.app.logs import PatientDataFilter, event
 from covid_ct_mask_net.app.output_folder import OutputFolder
 from covid_ct_mask_net.app.readers import Readers
+from covid_ct_mask_net.app.result_sets import entries_of, with_pages
 from covid_ct_mask_net.app.settings import AppSettings
 from covid_ct_mask_net.app.waiting_studies import WaitingStudies
 from covid_ct_mask_net.clock import is_fixed, now
 from covid_ct_mask_net.errors import (
-    CovidCTMaskNetError,
     ExitCode,
     NotAssessableError,
     OutputError,
@@ -44,7 +44,7 @@ from covid_ct_mask_net.identifiers import pseudonym
 from covid_ct_mask_net.nifti_stream import NIFTI_SUFFIXES
 from covid_ct_mask_net.result_set import write_json_atomically, write_result_set
 from covid_ct_mask_net.results import Reason, Status, StudyResult
-from covid_ct_mask_net.worklist import worklist
+from covid_ct_mask_net.worklist import WorklistEntry, worklist
 
 # The networks, and what else a study needs, load while ``start`` looks through the input.
 if TYPE_CHECKING:
@@ -70,10 +70,11 @@ _OUTCOMES = {
 
 @dataclass
 class TriageRun:
-    """Studies of the inputs that are still to be done, and the results so far.
+    """Studies of the inputs that are still to be done, and what came of those that are over.
 
     Use ``start``, hand each of ``jobs()`` to a chain, call ``finished`` with it, and ``conclude`` at the end;
     as a context, or with ``close``, it lets go of the output folder and the readers whatever happens.
+    ``inference`` are the settings of the pipeline, for the record: set it once there is one.
     """
 
     folder: OutputFolder
@@ -84,13 +85,15 @@ class TriageRun:
     volumes: tuple[Path, ...]
     started: float
     readers: Readers
-    results: list[StudyResult] = field(default_factory=list)
+    entries: list[WorklistEntry] = field(default_factory=list)
     seconds: dict[str, dict[str, float]] = field(default_factory=dict)
-    errors: list[CovidCTMaskNetError] = field(default_factory=list)
+    inference: Mapping[str, bool | float | str] | None = None
 
     def __post_init__(self) -> None:
         self._count = len(self.studies) + len(self.volumes)
         self._incomplete = _incomplete(self.found.refused, self.settings.limits)
+        self._engine: dict[str, str] | None = None
+        self._output_failed = False
 
     @property
     def output(self) -> Path:
@@ -199,8 +202,7 @@ class TriageRun:
         """Yield the studies, one job each; those that were yielded are not held, and not yielded again."""
         from covid_ct_mask_net.app.chain import dicom_jobs, nifti_jobs
 
-        dicom = dicom_jobs(self.studies, self.found.refused)
-        for job in itertools.chain(dicom, nifti_jobs(self.volumes)):
+        for job in itertools.chain(dicom_jobs(self.studies), nifti_jobs(self.volumes)):
             job.source = dataclasses.replace(job.source, warnings=(*job.source.warnings, *self._incomplete))
             job.readers = self.readers
             job.deadline = Deadline(self.settings.limits.study_seconds, "study_seconds")
@@ -217,7 +219,7 @@ class TriageRun:
         """Take note of a study whose results are on disk."""
         if job.result is None:
             raise ValueError("The job has no result; report it first.")
-        self.results.append(job.result)
+        self._add(job.result)
         name, status = job.result.pseudonym, job.result.status
         reasons = ",".join(reason.code for reason in job.result.reasons)
         self.audit.record(
@@ -236,26 +238,39 @@ class TriageRun:
             "study done", extra=event(study=name, status=status.value, reasons=reasons, seconds=seconds)
         )
         self.seconds[job.result.pseudonym] = {k: round(v, 3) for k, v in job.seconds.items()}
-        if job.error is not None:
-            self.errors.append(job.error)
+        # The error itself would hold what was in memory when it was raised.
+        self._output_failed |= isinstance(job.error, OutputError)
 
     def conclude(self) -> ExitCode:
-        """Write ``worklist.json`` and ``run.json`` and return the exit code of the run."""
+        """Write the worklists of the output folder and ``run.json``, and return the exit code of the run."""
         if not len(self):
             self._report_nothing()
-        codes = [_EXIT_CODES[result.status] for result in self.results]
-        codes += [error.exit_code for error in self.errors if isinstance(error, OutputError)]
+        codes = [_EXIT_CODES[entry.status] for entry in self.entries]
+        if self._output_failed:
+            codes.append(ExitCode.OUTPUT_FAILED)
         # Studies that nobody looked at have no result that could say so.
         codes += [ExitCode.REFUSED_INPUT for _ in self._incomplete]
-        write_json_atomically(self.output / "worklist.json", worklist(self.results))
-        # Pages of studies are a setting; the worklist has a page where they have.
-        if any((self.output / result.pseudonym / "report.html").is_file() for result in self.results):
-            write_json_atomically(self.output / "worklist.html", html_worklist(self.results))
+        self._write_worklists()
         write_json_atomically(self.output / "run.json", self._record())
         self._note_stop(Outcome.SUCCESS)
         self.audit.close()
         self.close()
         return max(codes)
+
+    def _add(self, result: StudyResult) -> None:
+        # Results of all studies would take memory by their number.
+        self.entries.append(WorklistEntry.of(result))
+        if self._engine is None and result.model is not None and result.model.engine is not None:
+            self._engine = dataclasses.asdict(result.model.engine)
+
+    def _write_worklists(self) -> None:
+        """Write the worklists of all result sets in the folder, those of earlier runs too."""
+        entries = entries_of(self.output, self.entries)
+        pages, page = with_pages(self.output, entries), self.output / "worklist.html"
+        write_json_atomically(self.output / "worklist.json", worklist(entries))
+        # Pages are a setting, but one that is there must not tell something else than worklist.json.
+        if self.settings.results.html or pages or page.exists():
+            write_json_atomically(page, html_worklist(entries, pages))
 
     def _report_nothing(self) -> None:
         """Write the result of an input without any study: it says why."""
@@ -268,15 +283,7 @@ class TriageRun:
             source = assemble.Source(pseudonym=name, kind="none", key="", files=dict(self.found.refused))
             result = assemble.declined(source, error, None)
             write_result_set(self.output, name, {"result.json": result.to_json().encode()})
-            self.results.append(result)
-            self.errors.append(error)
-
-    def _engine(self) -> dict[str, str] | None:
-        """Return how the networks were computed; None where no study came that far."""
-        for result in self.results:
-            if result.model is not None and result.model.engine is not None:
-                return dataclasses.asdict(result.model.engine)
-        return None
+            self._add(result)
 
     def _record(self) -> str:
         from covid_ct_mask_net import assemble
@@ -285,7 +292,7 @@ class TriageRun:
             "schema": _RUN_SCHEMA,
             "notice": RESEARCH_NOTICE,
             "created": now().isoformat(),
-            "studies": len(self.results),
+            "studies": len(self.entries),
             "files": {
                 "accepted": self.found.accepted,
                 "refused": dict(self.found.refused),
@@ -293,7 +300,12 @@ class TriageRun:
             },
             # What differs between equal runs is left out of a run that is to be equal to the byte.
             **({} if is_fixed() else self._measured()),
-            "engine": self._engine(),
+            # None where no study came to the networks.
+            "engine": self._engine,
+            "settings": {
+                **self.settings.record(),
+                "inference": None if self.inference is None else dict(self.inference),
+            },
             "software": assemble.software_versions(("pydicom", "highdicom", "nibabel")),
         }
         return json.dumps(record, indent=2) + "\n"

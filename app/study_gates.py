@@ -1,4 +1,4 @@
-"""Gates on what the headers say of the patient and the examination, ahead of the pixels."""
+"""Gates on what the headers say of the patient and the examination, and on how sure an answer must be."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from datetime import date
 from pydicom.dataset import Dataset
 
 from covid_ct_mask_net.app import headers
-from covid_ct_mask_net.errors import NotAssessableError
+from covid_ct_mask_net.errors import NotAssessableError, UsageError
 from covid_ct_mask_net.results import Reason
 
 _AGE = re.compile(r"(\d{3})([DWMY])")
@@ -29,10 +29,21 @@ class StudyGates:
         Younger patients are not assessed: the cohorts of the paper are adults. 0 turns the gate off.
     unknown_age
         Whether a study without age and usable dates is assessed (with a warning) or not.
+    minimum_confidence
+        Below this probability of its most likely class a study is not assessed (``LOW_CONFIDENCE``, see
+        `triage.volume_triage.VolumeTriage`); 0 leaves that to the bundle, whose own value is 0: it answers.
     """
 
     minimum_age_years: float = 18.0
     unknown_age: bool = True
+    minimum_confidence: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.minimum_confidence < 1.0:
+            raise UsageError(
+                "SETTING",
+                f"gates.minimum_confidence is {self.minimum_confidence}, but must be a probability below 1.",
+            )
 
     def check(self, images: Sequence[Dataset]) -> tuple[Reason, ...]:
         """Return warnings on the chosen series.

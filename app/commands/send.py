@@ -17,8 +17,9 @@ examples:
   covid-ct-mask-net send out --to PACS@pacs:2762 --tls --tls-ca ca.pem --tls-cert own.pem --tls-key own.key
   covid-ct-mask-net send out/0123456789ab --stow https://pacs.example.org/dicom-web --credentials token.txt
 
-OUT/sent.json says what became of each file. The same study, settings and answer have the same UIDs: sent
-again, they replace the first copy if the archive overwrites; many keep the first and say "stored". Another
+OUT/sent.json says what became of each file; that of an earlier send is kept as OUT/sent-1.json and so on.
+OUT/audit.jsonl gets an event a study. The same study, settings and answer have the same UIDs: sent again,
+they replace the first copy if the archive overwrites; many keep the first and say "stored". Another
 answer, such as a class after a time limit, has other UIDs and comes beside the earlier one.
 """
 
@@ -86,18 +87,15 @@ def run(arguments: argparse.Namespace) -> ExitCode:
     ExitCode
         Done, or output failed if the archive does not have all of the files.
     """
-    from covid_ct_mask_net.app.sending.receipts import Receipt, record
     from covid_ct_mask_net.app.sending.result_files import by_study, result_files
-    from covid_ct_mask_net.result_set import write_json_atomically
+    from covid_ct_mask_net.app.sending.sent_record import SentRecord
 
     destination, send = _sender(arguments)
     files = result_files(arguments.results)
-    receipts: list[Receipt] = []
-    for study in by_study(files).values():
-        receipts += send(study)
-        # After each study: whatever ends the run, what was sent before stays on record.
-        write_json_atomically(arguments.results[0] / "sent.json", record(receipts, destination))
-        _tell(receipts[-len(study) :], quiet=arguments.quiet)
+    with SentRecord(files, destination) as record:
+        for study in by_study(files).values():
+            _tell(record.send(study, send), quiet=arguments.quiet)
+        receipts = record.receipts
     left = sum(receipt.failed for receipt in receipts)
     if not arguments.quiet:
         sys.stdout.write(f"{len(receipts) - left} of {len(receipts)} files are at {destination}.\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib
+import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from covid_ct_mask_net import RESEARCH_NOTICE
-from covid_ct_mask_net.errors import ExitCode
+from covid_ct_mask_net.errors import ExitCode, UntrustedModelError, UsageError
 from covid_ct_mask_net.lean_imports import lean_imports
 from covid_ct_mask_net.slice_sampling import SlicePlan
 
@@ -27,7 +28,7 @@ examples:
   SOURCE_DATE_EPOCH=0 covid-ct-mask-net triage in -o out       equal bytes in every run
 
 results:
-  OUT/worklist.json            all studies in reading order
+  OUT/worklist.json            all studies in reading order, those of earlier runs in OUT too
   OUT/<pseudonym>/result.json  what was found in one study, or why it was not assessed
   OUT/worklist.html, OUT/<pseudonym>/report.html
                                the same as pages to look at
@@ -39,10 +40,10 @@ results:
   OUT/<pseudonym>/kos.dcm      selection of the images with the largest lesions
   OUT/<pseudonym>/pdf.dcm      one page as PDF, with --pdf
   OUT/audit.jsonl              who did what to which study, in the terms of DICOM; only ever added to
-  OUT/run.json                 timings and memory (unless SOURCE_DATE_EPOCH is set), software
+  OUT/run.json                 settings, timings and memory (unless SOURCE_DATE_EPOCH is set), software
 """
 
-
+_DEVICE = re.compile(r"cpu|cuda(:[0-9]{1,3})?")
 _RESULT_SWITCHES = (
     ("--no-seg", "segmentation=false", "no segmentation"),
     ("--no-gsps", "presentation_state=false", "no outlines as presentation state"),
@@ -173,6 +174,7 @@ def run(arguments: argparse.Namespace) -> ExitCode:
 def _run(arguments: argparse.Namespace) -> ExitCode:
     from tqdm import tqdm
 
+    from covid_ct_mask_net.app.bundles import find_bundle
     from covid_ct_mask_net.app.logs import LogStyle, configure_logs
     from covid_ct_mask_net.app.run import TriageRun
     from covid_ct_mask_net.app.settings import AppSettings
@@ -182,10 +184,12 @@ def _run(arguments: argparse.Namespace) -> ExitCode:
     named = {"sr_class": arguments.sr_class, "key_images": arguments.key_images}
     values = [f"results.{key}={value}" for key, value in named.items() if value is not None]
     settings = AppSettings.read(arguments.settings, [*arguments.set, *values], arguments.series_rules)
+    # Before anything is read or made: what is wrong with the arguments is told at once.
+    bundle, inference = find_bundle(arguments.bundle), {**_settings(arguments), **settings.of_inference()}
     # Around all of it: what a thread has begun is over before the process ends, also if it is told to.
     with ThreadPoolExecutor(1) as pool:
         # Libraries and weights load while reader processes look through the files.
-        loading = pool.submit(_load, arguments)
+        loading = pool.submit(_load, bundle, inference)
         with tqdm(
             desc="reading headers", unit=" files", disable=arguments.quiet or None, leave=False
         ) as files:
@@ -193,8 +197,10 @@ def _run(arguments: argparse.Namespace) -> ExitCode:
                 arguments.inputs, arguments.output, files.update, settings=settings, withheld=withheld
             )
         with triage_run:
+            # Also without a study: weights that are not trusted and devices that are not there are told.
+            pipeline = loading.result()
+            triage_run.inference = pipeline.settings
             if len(triage_run):
-                pipeline = loading.result()
                 # Graphs are compiled while the first study is read. What fails here fails again, and is then
                 # the result of a study.
                 pool.submit(pipeline.network.warm)
@@ -211,24 +217,23 @@ def _run(arguments: argparse.Namespace) -> ExitCode:
                         for job in line:
                             triage_run.finished(job)
             code = triage_run.conclude()
-    for result in triage_run.results:
-        for reason in result.reasons:
-            sys.stderr.write(f"{result.pseudonym}: {reason.code}: {reason.sentence}\n")
+    for entry in triage_run.entries:
+        for reason in entry.reasons:
+            sys.stderr.write(f"{entry.pseudonym}: {reason.code}: {reason.sentence}\n")
     if not arguments.quiet:
-        sys.stdout.write(summary_table(triage_run.results, triage_run.output))
+        sys.stdout.write(summary_table(triage_run.entries, triage_run.output))
     return code
 
 
-def _load(arguments: argparse.Namespace) -> VolumePipeline:
-    """Return the pipeline of the arguments."""
+def _load(bundle: Path, inference: dict[str, Any]) -> VolumePipeline:
+    """Return the pipeline of a bundle with changed entries of its ``inference.yaml``."""
     with lean_imports():
-        from covid_ct_mask_net.app.bundles import find_bundle
         from covid_ct_mask_net.pipeline import load_pipeline
 
         # Not needed here, but soon, and it takes as long to import.
         importlib.import_module("covid_ct_mask_net.app.study_line")
 
-    return load_pipeline(find_bundle(arguments.bundle), _settings(arguments))
+    return load_pipeline(bundle, inference)
 
 
 class ListSettings(argparse.Action):
@@ -278,14 +283,34 @@ class SliceBar:
 
 
 def _settings(arguments: argparse.Namespace) -> dict[str, str]:
-    settings: dict[str, str] = {}
+    """Return the entries of ``inference.yaml`` that the arguments replace, as far as told without loading.
+
+    Raises
+    ------
+    UsageError
+        ``SETTING`` or ``DEVICE`` for what is not of the form.
+    UntrustedModelError
+        ``WEIGHTS_MISSING``. Whether weights are trusted, and a GPU is there, is found when they are loaded.
+    """
+    entries: dict[str, str] = {}
     if arguments.weights is not None:
-        weights = arguments.weights
-        settings["weights"] = weights if weights == "untrained" else str(Path(weights).resolve())
+        entries["weights"] = arguments.weights
+        if arguments.weights != "untrained":
+            path = Path(arguments.weights).resolve()
+            if not path.is_file():
+                raise UntrustedModelError(
+                    "WEIGHTS_MISSING",
+                    f"There are no weights at {path}; give the path of a checkpoint, or --weights untrained.",
+                )
+            entries["weights"] = str(path)
     if arguments.device is not None:
-        settings["device"] = arguments.device
+        if _DEVICE.fullmatch(arguments.device) is None:
+            raise UsageError(
+                "DEVICE", f"There is no device {arguments.device!r}; cpu, cuda or cuda:N is expected."
+            )
+        entries["device"] = arguments.device
     if arguments.engine is not None:
-        settings["engine"] = arguments.engine
+        entries["engine"] = arguments.engine
     if arguments.slices is not None:
-        settings["slices"] = SlicePlan.parse(arguments.slices).text
-    return settings
+        entries["slices"] = SlicePlan.parse(arguments.slices).text
+    return entries

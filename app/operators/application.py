@@ -53,15 +53,18 @@ class TriageApplication(Application):
             _named_file(SETTINGS_VARIABLE), series_rules=_named_file(SERIES_RULES_VARIABLE)
         )
         withheld = configure_logs(LogStyle.JSON)
+        # Before anything is read or made: a path that is wrong is told at once.
+        bundle = find_bundle(_named_model(context.model_path))
         run = TriageRun.start(
             [Path(context.input_path)], Path(context.output_path), settings=settings, withheld=withheld
         )
         self._triage_run = run
         try:
-            pipeline = load_pipeline(find_bundle(_named_model(context.model_path)))
+            pipeline = load_pipeline(bundle, settings.of_inference())
         except UntrustedModelError as error:
             run.note_untrusted(error)
             raise
+        run.inference = pipeline.settings
         chain = StudyChain.of(pipeline, run.output, settings)
         intake = IntakeOperator(self, name="intake", jobs=run.jobs())
         stages = [

@@ -18,6 +18,7 @@ from types import ModuleType
 from typing import NoReturn
 
 from covid_ct_mask_net import RESEARCH_NOTICE, __version__, lean_imports
+from covid_ct_mask_net.errors import ExitCode
 from covid_ct_mask_net.exit_codes import exit_code
 from covid_ct_mask_net.heaps import share_heaps
 from covid_ct_mask_net.process_user import settle_user
@@ -34,6 +35,8 @@ COMMANDS = (
     "covid_ct_mask_net.training.commands.import_checkpoint",
 )
 
+_ADVICE = "Report it with the traceback (triage shows it with --debug)."
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code.
@@ -45,14 +48,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     # MONAI imports everything in its namespace; Holoscan, beside it, advises on stack sizes at import.
     warnings.filterwarnings("ignore", message="Current stack size")
-    settle_user()
+    # Before commands are imported, which look for the user's name.
+    unsettled = exit_code(_settled, debug=True, advice=_ADVICE)
+    if unsettled:
+        return unsettled
     arguments = build_parser().parse_args(argv)
     return exit_code(
         lambda: arguments.run(arguments),
         # Tracebacks may name paths: commands on studies show them on demand.
         debug=getattr(arguments, "debug", True),
-        advice="Report it with the traceback (triage shows it with --debug).",
+        advice=_ADVICE,
     )
+
+
+def _settled() -> int:
+    settle_user()
+    return int(ExitCode.DONE)
 
 
 def build_parser() -> argparse.ArgumentParser:

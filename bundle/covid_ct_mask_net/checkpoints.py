@@ -12,6 +12,7 @@ import dataclasses
 import hashlib
 import pickle
 import struct
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -28,8 +29,10 @@ from covid_ct_mask_net.finite import all_finite
 from covid_ct_mask_net.networks.classifier import CovidCTMaskNet
 from covid_ct_mask_net.networks.detector import LesionDetector
 from covid_ct_mask_net.networks.settings import ClassifierSettings, DetectorSettings
+from covid_ct_mask_net.paths import is_torchscript
+from covid_ct_mask_net.result_set import flush_file
 from covid_ct_mask_net.results import ModelReport
-from covid_ct_mask_net.torchscript import is_torchscript, read_torchscript
+from covid_ct_mask_net.torchscript import read_torchscript
 
 MANIFEST_NAME = "MANIFEST.sha256"
 _FORMAT = "covid-ct-mask-net/checkpoint/1"
@@ -109,6 +112,8 @@ def save_checkpoint(
     _write(content, Path(path))
 
 
+# Tensors of inference mode do not count their changes, which networks with a common trunk are told by.
+@torch.inference_mode(False)
 def load_model(path: Path, *, manifest_required: bool = False) -> Model:
     """Read every network that a checkpoint holds.
 
@@ -158,6 +163,7 @@ def load_segmentation(path: Path) -> LesionDetector:
     return detector
 
 
+@torch.inference_mode(False)
 def untrained_model(detector: DetectorSettings, classifier: ClassifierSettings, seed: int) -> Model:
     """Return networks with seeded random weights and equal trunks; their results mean nothing and say so."""
     with torch.random.fork_rng():
@@ -247,12 +253,17 @@ class _NoRandomWeights(TorchFunctionMode):
 
 def _write(content: Mapping[str, Any], path: Path) -> None:
     """Write a file whole or not at all: a run that is cut off leaves the last checkpoint as it was."""
-    partial = path.with_name(f".{path.name}.partial")
+    # A name of its own: two runs that write the same checkpoint must not write into one file.
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.partial")
     try:
-        torch.save(content, partial)
-        partial.replace(path)
+        try:
+            torch.save(content, partial)
+            flush_file(partial)
+            partial.replace(path)
+            flush_file(path.parent)
+        finally:
+            partial.unlink(missing_ok=True)
     except (OSError, RuntimeError) as error:
-        partial.unlink(missing_ok=True)
         raise OutputError(
             "WEIGHTS_UNWRITTEN",
             f"The checkpoint {path.name} could not be written; see that its folder exists, is writable "

@@ -7,7 +7,7 @@ holds patient data (names, ids, dates, free text of DICOM attributes).
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class ExitCode(IntEnum):
@@ -39,6 +39,15 @@ class CovidCTMaskNetError(Exception):
         super().__init__(sentence)
         self.code = code
         self.sentence = sentence
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Say how an error is made again: it crosses processes, and is copied, with all that it holds."""
+        return _remade, (type(self), self.args), dict(self.__dict__)
+
+
+def _remade(kind: type[CovidCTMaskNetError], arguments: tuple[Any, ...]) -> CovidCTMaskNetError:
+    """Return an error without its ``__init__``, which subclasses may give arguments of their own."""
+    return kind.__new__(kind, *arguments)
 
 
 def expected_cause(error: BaseException) -> CovidCTMaskNetError | None:

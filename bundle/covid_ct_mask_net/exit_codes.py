@@ -9,6 +9,10 @@ from collections.abc import Callable
 from covid_ct_mask_net.errors import CovidCTMaskNetError, ExitCode
 
 INTERRUPTED = 130
+NO_MEMORY = (
+    "The memory of this computer does not suffice for the work; end other programs, allow the process or "
+    "container more memory, or let fewer slices be computed at a time (engine_workers in inference.yaml)."
+)
 
 
 def exit_code(work: Callable[[], int], *, debug: bool, advice: str) -> int:
@@ -33,6 +37,9 @@ def exit_code(work: Callable[[], int], *, debug: bool, advice: str) -> int:
         return INTERRUPTED
     # Whatever else happens is a defect.
     except Exception as error:
+        if lacks_memory(error):
+            sys.stderr.write(f"OUT_OF_MEMORY: {NO_MEMORY}\n")
+            return int(ExitCode.INTERNAL)
         if debug:
             traceback.print_exc()
         sys.stderr.write(
@@ -40,3 +47,14 @@ def exit_code(work: Callable[[], int], *, debug: bool, advice: str) -> int:
             f"{advice}\n"
         )
         return int(ExitCode.INTERNAL)
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Tell whether an exception, or what it was raised from, is that memory could not be had."""
+    cause: BaseException | None = error
+    while cause is not None:
+        # Torch has no class of its own for the memory of the CPU.
+        if isinstance(cause, MemoryError) or "DefaultCPUAllocator" in str(cause):
+            return True
+        cause = cause.__cause__
+    return False

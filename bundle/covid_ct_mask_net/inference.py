@@ -179,6 +179,29 @@ class SliceInferer(Inferer):
         )
 
 
+class DecliningInferer(Inferer):
+    """Call an inferer, and give the reason in place of evidence where it declines the volume.
+
+    For MONAI's evaluator, which would end the run over all volumes; `TriageVolumed` understands both.
+
+    Parameters
+    ----------
+    inferer : callable
+        As `SliceInferer`.
+    """
+
+    def __init__(self, inferer: Callable[..., list[SliceEvidence]]) -> None:
+        super().__init__()
+        self.inferer = inferer
+
+    def __call__(self, *given: Any, **named: Any) -> list[SliceEvidence] | NotAssessableError:
+        """Return what the inferer does, or why it declined."""
+        try:
+            return self.inferer(*given, **named)
+        except NotAssessableError as error:
+            return error
+
+
 def _computed(network: SliceModel, batch: Tensor, scales: list[float]) -> list[SliceOutput]:
     """Return the outputs of a batch; where the memory of the GPU is too small, half by half."""
     try:

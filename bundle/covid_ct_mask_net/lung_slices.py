@@ -5,7 +5,9 @@ All of them at once would be a second volume, of four bytes a voxel.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
+from typing import SupportsIndex, cast
 
 import torch
 from torch import Tensor
@@ -50,11 +52,15 @@ class LungSlices:
         """(N, 1, H, W)."""
         return torch.Size((len(self), 1, self._box.height, self._box.width))
 
-    def __getitem__(self, places: int | slice | Sequence[int]) -> Tensor:
+    def __getitem__(self, places: SupportsIndex | slice | Sequence[SupportsIndex]) -> Tensor:
         """Return one slice (1, H, W), or several (n, 1, H, W), in memory of their own."""
-        if isinstance(places, int):
-            return self._plane(self._indices[places])
-        chosen = self._indices[places] if isinstance(places, slice) else [self._indices[p] for p in places]
+        if isinstance(places, slice):
+            chosen = self._indices[places]
+        elif isinstance(places, Sequence) or getattr(places, "ndim", None):
+            several = cast("Sequence[SupportsIndex]", places)
+            chosen = [self._indices[operator.index(place)] for place in several]
+        else:
+            return self._plane(self._indices[operator.index(places)])
         return torch.stack([self._plane(i) for i in chosen]) if chosen else torch.empty((0, *self.shape[1:]))
 
     def scaled(self, scale: Callable[[Tensor], Tensor]) -> LungSlices:

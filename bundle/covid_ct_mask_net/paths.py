@@ -1,7 +1,8 @@
-"""Where the bundle lies."""
+"""Where the bundle lies, and what a file is that stands for one; told without loading anything."""
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 from covid_ct_mask_net.errors import UntrustedModelError
@@ -23,3 +24,11 @@ def bundle_root() -> Path:
             "or install the project from its checkout with pip install -e .",
         )
     return root
+
+
+def is_torchscript(path: Path) -> bool:
+    """Return whether a file is a TorchScript archive: a zip with compiled code and constants."""
+    if not path.is_file() or not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.partition("/")[2] == "constants.pkl" for name in archive.namelist())

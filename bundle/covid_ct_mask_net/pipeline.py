@@ -7,8 +7,9 @@ application take the same entries of the same file through `VolumePipeline`, so 
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import torch
 from monai.bundle import ConfigParser
 
 from covid_ct_mask_net.checkpoints import Model, ModelCard, checked_hash, load_model, untrained_model
-from covid_ct_mask_net.configuration import configuration_sha256
+from covid_ct_mask_net.configuration import check_id, configuration_sha256
 from covid_ct_mask_net.declining import (
     DECLINED,
     SLICE_CROP,
@@ -33,11 +34,19 @@ from covid_ct_mask_net.inference import SliceInferer, lung_space
 from covid_ct_mask_net.networks.detector import LesionDetector
 from covid_ct_mask_net.networks.settings import ClassifierSettings, DetectorSettings
 from covid_ct_mask_net.networks.triage_network import TriageNetwork
+from covid_ct_mask_net.paths import is_torchscript
 from covid_ct_mask_net.postprocessing import TriageVolumed
 from covid_ct_mask_net.results import ModelReport
-from covid_ct_mask_net.torchscript import is_torchscript, read_configuration, read_torchscript
+from covid_ct_mask_net.torchscript import read_configuration, read_torchscript
 
 UNTRAINED = "untrained"
+# Entries of inference.yaml that the record of a run names.
+_RECORDED = (
+    "engine", "engine_precision", "slices", "coarse_mm", "crop", "window_level", "window_width", "min_score",
+    "triage#temperature", "triage#min_confidence",
+)  # fmt: skip
+# A word or a number; what a bundle of another make computes, or a path, is not repeated.
+_WORD = re.compile(r"[a-z0-9_.=]{1,40}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +65,8 @@ class VolumePipeline:
         The model that speaks.
     configuration
         Hash of the settings that its answers depend on.
+    settings
+        Those of them that are one word or number, for the record of a run.
     """
 
     transforms: DecliningCompose
@@ -64,6 +75,7 @@ class VolumePipeline:
     triage: TriageVolumed
     model: ModelReport
     configuration: str = ""
+    settings: Mapping[str, bool | float | str] = field(default_factory=dict)
 
     def prepare(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Bring the volume into canonical form, find the lungs, extract and window their slices."""
@@ -90,24 +102,33 @@ class VolumePipeline:
         return self.triage(data)
 
 
-def load_pipeline(root: Path, settings: Mapping[str, Any] | None = None) -> VolumePipeline:
+# Whatever mode the caller is in: see load_model.
+@torch.inference_mode(False)
+def load_pipeline(root: Path | str, settings: Mapping[str, Any] | None = None) -> VolumePipeline:
     """Return the pipeline of a bundle.
 
     Parameters
     ----------
-    root : Path
+    root : Path or str
         Bundle folder, whose configuration is code and must be trusted; or a TorchScript file with both
         networks and their configuration, whose hash must be listed in the manifest beside it.
     settings : mapping, optional
-        Entries of ``inference.yaml`` to replace, by id.
+        Entries of ``inference.yaml`` to replace, by id (``triage#temperature``); arguments that an entry does
+        not name can be set too.
 
     Raises
     ------
+    UsageError
+        ``SETTING`` for an id that the configuration does not have.
     UntrustedModelError
         If the folder holds no bundle, or its weights are not trusted.
     """
+    root = Path(root)
     parser = _scripted_parser(root) if is_torchscript(root) else _bundle_parser(root)
-    parser.update(dict(settings or {}))
+    # One by one: a later one may be part of an entry that an earlier one replaced.
+    for name, value in (settings or {}).items():
+        check_id(parser[""], name)
+        parser[name] = value
     try:
         return VolumePipeline(
             transforms=parser.get_parsed_content("volume_transforms"),
@@ -116,12 +137,22 @@ def load_pipeline(root: Path, settings: Mapping[str, Any] | None = None) -> Volu
             triage=parser.get_parsed_content("triage_volume"),
             model=parser.get_parsed_content("model_report"),
             configuration=configuration_sha256(parser[""]),
+            settings=_recorded(parser),
         )
     except RuntimeError as error:
         cause = expected_cause(error)
         if cause is None:
             raise
         raise cause from error
+
+
+def _recorded(parser: ConfigParser) -> dict[str, bool | float | str]:
+    values = {name.rpartition("#")[2]: parser.get(name) for name in _RECORDED}
+    return {
+        name: value
+        for name, value in values.items()
+        if isinstance(value, bool | int | float) or (isinstance(value, str) and _WORD.fullmatch(value))
+    }
 
 
 def _bundle_parser(root: Path) -> ConfigParser:
@@ -226,6 +257,7 @@ def slice_model(
     precision: str = Precision.AUTO,
     workers: int = 0,
     cache: str | None = None,
+    batch: int = 0,
 ) -> Engine:
     """Return both networks of a model as one, in test mode, by an engine; see `build_engine`."""
     if model.detector is None or model.classifier is None:
@@ -233,7 +265,7 @@ def slice_model(
     _check_device(device)
     return build_engine(
         model.detector, model.classifier, min_score,
-        name=engine, device=device, precision=precision, workers=workers, cache=cache,
+        name=engine, device=device, precision=precision, workers=workers, cache=cache, batch=batch,
     )  # fmt: skip
 
 

@@ -9,6 +9,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from covid_ct_mask_net.errors import UsageError
+
 _STAND_IN = "covid-ct-mask-net"
 
 
@@ -19,6 +21,11 @@ def settle_user() -> None:
     looks up the name of the user when it is imported and ends with a KeyError where there is none; CuPy and
     Matplotlib make cache folders in the home folder, or in a folder named ``~`` where it is unknown. Call
     this before they are imported. A home folder made here goes when the process ends.
+
+    Raises
+    ------
+    UsageError
+        ``NO_TEMPORARY_FOLDER`` if none can be made.
     """
     try:
         getpass.getuser()
@@ -27,11 +34,22 @@ def settle_user() -> None:
         os.environ["USER"] = _STAND_IN
     folder = _home()
     if folder is None or not os.access(folder, os.W_OK):
-        made = tempfile.mkdtemp(prefix=f"{_STAND_IN}-home-")
+        made = _temporary_home()
         os.environ["HOME"] = made
         # torch makes one among the temporary files, and leaves it there.
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path(made) / "torchinductor"))
         atexit.register(shutil.rmtree, made, ignore_errors=True)
+
+
+def _temporary_home() -> str:
+    try:
+        return tempfile.mkdtemp(prefix=f"{_STAND_IN}-home-")
+    except OSError as error:
+        raise UsageError(
+            "NO_TEMPORARY_FOLDER",
+            "The user has no home folder that can be written, and there is no folder for temporary files; "
+            "give the process one (a volume at /tmp, or TMPDIR).",
+        ) from error
 
 
 def _home() -> Path | None:

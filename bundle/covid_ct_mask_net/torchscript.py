@@ -31,14 +31,6 @@ _DETECTOR_NAMES = {
 _CLASSIFIER_NAMES = {**_DETECTOR_NAMES, "s.": "s."}
 
 
-def is_torchscript(path: Path) -> bool:
-    """Return whether a file is a TorchScript archive: a zip with compiled code and constants."""
-    if not path.is_file() or not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return any(name.partition("/")[2] == "constants.pkl" for name in archive.namelist())
-
-
 def read_torchscript(path: Path) -> dict[str, Any]:
     """Return the content of a TorchScript file as that of a checkpoint: card, and settings and state by part.
 

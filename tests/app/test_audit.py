@@ -9,7 +9,7 @@ import pytest
 from pydicom.sr._concepts_dict import concepts
 
 from covid_ct_mask_net.app import audit
-from covid_ct_mask_net.app.audit import Action, AuditLog, Event, EventType, Outcome
+from covid_ct_mask_net.app.audit import Action, AuditLog, Event, EventType, Outcome, Role
 from covid_ct_mask_net.errors import OutputError
 
 
@@ -17,8 +17,8 @@ def lines(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-@pytest.mark.parametrize("value", [*Event, *EventType])
-def test_codes_are_those_of_dicom(value: Event | EventType) -> None:
+@pytest.mark.parametrize("value", [*Event, *EventType, *Role])
+def test_codes_are_those_of_dicom(value: Event | EventType | Role) -> None:
     code, meaning = value.value
     assert any(meaning == found[code][0] for found in concepts["DCM"].values() if code in found)
 

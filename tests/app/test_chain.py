@@ -292,3 +292,21 @@ def test_a_defect_of_the_software_fails_one_study_and_says_so(
     assert result.reasons[0].code == "INTERNAL"
     assert "Müller" not in result.to_json()
     assert run.conclude() is ExitCode.INTERNAL
+
+
+def test_a_lack_of_memory_is_no_defect_of_the_software(pipeline: VolumePipeline, tmp_path: Path) -> None:
+    make_ct_series(tmp_path / "in", hu=chest_with_lesions(), spacing=SPACING)
+    run = TriageRun.start([tmp_path / "in"], tmp_path / "out")
+    chain = StudyChain(pipeline, tmp_path / "out")
+    (job,) = run.jobs()
+
+    def starved(_: StudyJob) -> None:
+        raise MemoryError
+
+    chain.attempt("prepare", starved, job)
+    (reason,) = chain.report(job).reasons
+    run.finished(job)
+    assert reason.code == "OUT_OF_MEMORY"
+    assert "prepare" in reason.sentence
+    assert "more memory" in reason.sentence
+    assert run.conclude() is ExitCode.INTERNAL

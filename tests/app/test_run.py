@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gc
 import json
+import re
 import weakref
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from builders.late import let_time_pass
 from builders.results import assessed, declined, source
 from builders.unreadable import deny_listing
 from covid_ct_mask_net.app.run import TriageRun
+from covid_ct_mask_net.app.settings import AppSettings
 from covid_ct_mask_net.app.study_job import StudyJob
 from covid_ct_mask_net.errors import (
     CovidCTMaskNetError,
@@ -23,6 +25,7 @@ from covid_ct_mask_net.errors import (
     UsageError,
 )
 from covid_ct_mask_net.json_schemas import schema
+from covid_ct_mask_net.result_set import write_result_set
 from covid_ct_mask_net.results import StudyResult
 
 
@@ -65,6 +68,122 @@ def test_files_about_the_run(tmp_path: Path) -> None:
     assert list(Draft202012Validator(schema("run")).iter_errors(record)) == []
     assert record["seconds"]["studies"]["000000000001"]["load"] == 0.123
     assert record["files"]["accepted"] == 20
+
+
+def run_of(output: Path, *results: StudyResult, settings: AppSettings | None = None) -> None:
+    """A run that writes these results, with pages as the settings say; without any, its input is empty."""
+    settings = settings or AppSettings()
+    inputs = output.parent / ("in" if results else "empty")
+    inputs.mkdir(exist_ok=True)
+    if results:
+        (inputs / "scan.nii").touch()
+    with TriageRun.start([inputs], output, settings=settings) as run:
+        for result in results:
+            files = {"result.json": result.to_json().encode()}
+            pages = {"report.html": b"page"} if settings.results.html else {}
+            write_result_set(output, result.pseudonym, files | pages)
+            run.finished(job_with(result))
+        run.conclude()
+
+
+def listed(output: Path) -> list[str]:
+    worklist = json.loads((output / "worklist.json").read_text())
+    assert list(Draft202012Validator(schema("worklist")).iter_errors(worklist)) == []
+    names = [study["result"].partition("/")[0] for study in worklist["studies"]]
+    text = (output / "worklist.html").read_text()
+    assert re.findall(r"<code>([0-9a-f]{12})</code>", text) == names, "both say the same"
+    for name in re.findall(r'href="([0-9a-f]{12})/report.html"', text):
+        assert (output / name / "report.html").is_file()
+    return names
+
+
+def test_studies_of_earlier_runs_stay_on_the_worklist(tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    earlier = [assessed("routine", 1), assessed("urgent", 2), assessed("routine", 3)]
+    run_of(output, *earlier)
+    assert listed(output) == [f"{n:012x}" for n in (2, 1, 3)]
+    # An input without anything has a result of its own, and takes nothing off the list.
+    run_of(output)
+    (nothing,) = set(listed(output)) - {result.pseudonym for result in earlier}
+    assert listed(output) == [*(f"{n:012x}" for n in (2, 1, 3)), nothing]
+    # Done again, a study replaces its own entry; a raised one stands ahead of what came before.
+    run_of(output, assessed("routine", 2), assessed("raised", 5))
+    # With the priority that it has now, 2 stands where it stood: it came before the others.
+    assert listed(output) == [*(f"{n:012x}" for n in (5, 2, 1, 3)), nothing]
+    assert json.loads((output / "run.json").read_text())["studies"] == 2
+
+
+def test_a_page_never_says_something_else_than_the_worklist(tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    without = AppSettings.read(None, ["results.html=false"])
+    run_of(output, assessed("routine", 1), settings=without)
+    assert not (output / "worklist.html").exists()
+    run_of(output, assessed("urgent", 2))
+    assert listed(output) == [f"{2:012x}", f"{1:012x}"]
+    run_of(output, assessed("urgent", 2), assessed("urgent", 3), settings=without)
+    assert listed(output) == [f"{n:012x}" for n in (2, 3, 1)]
+
+
+def test_a_damaged_result_of_an_earlier_run_is_told_and_ends_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    output = tmp_path / "out"
+    run_of(output, assessed("routine", 1))
+    (output / f"{1:012x}" / "result.json").write_text("{")
+    run_of(output, assessed("routine", 2))
+    assert listed(output) == [f"{2:012x}"]
+    assert f"{1:012x} holds no result.json" in caplog.text
+
+
+def test_runs_to_the_byte_have_equal_worklists_of_all_results(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1760000000")
+    for name in ("first", "second"):
+        for results in ([assessed("routine", 9), assessed("urgent", 4)], [assessed("routine", 2)]):
+            run_of(tmp_path / name, *results)
+        # Once more: nothing moves.
+        run_of(tmp_path / name, assessed("routine", 9))
+    for file in ("worklist.json", "worklist.html", "run.json"):
+        assert (tmp_path / "first" / file).read_bytes() == (tmp_path / "second" / file).read_bytes()
+    assert listed(tmp_path / "first") == [f"{n:012x}" for n in (4, 9, 2)]
+
+
+def test_results_of_a_run_are_not_held(tmp_path: Path) -> None:
+    run = started(tmp_path)
+    result = assessed()
+    held = weakref.ref(result)
+    run.finished(job_with(result))
+    del result
+    gc.collect()
+    assert held() is None, "slices of studies that are over take no memory"
+    run.close()
+
+
+def test_the_record_names_the_settings_and_no_path(tmp_path: Path) -> None:
+    rules = tmp_path / "rules.yaml"
+    rules.write_text(
+        "rules: [{name: thin, action: prefer, score: 5, match: {SeriesDescription: {regex: ZEBRA}}}]"
+    )
+    settings = AppSettings.read(None, ["limits.study_seconds=77", "results.sr_class=comprehensive"], rules)
+    make_ct_series(tmp_path / "in")
+    with TriageRun.start([tmp_path / "in"], tmp_path / "out", settings=settings) as run:
+        run.inference = {"slices": "adaptive", "engine": "exact"}
+        run.finished(job_with(assessed()))
+        run.conclude()
+    text = (tmp_path / "out" / "run.json").read_text()
+    record = json.loads(text)
+    assert list(Draft202012Validator(schema("run")).iter_errors(record)) == []
+    found = record["settings"]
+    assert found["limits"]["study_seconds"] == 77
+    assert (found["results"]["sr_class"], found["gates"]["unknown_age"]) == ("comprehensive", True)
+    assert found["series_rules"] == [{"name": "thin", "action": "prefer", "points": 5.0}]
+    assert found["inference"] == {"slices": "adaptive", "engine": "exact"}
+    assert "ZEBRA" not in text
+    assert str(tmp_path) not in text
+    # A record of an earlier version is one too.
+    del record["settings"]
+    assert list(Draft202012Validator(schema("run")).iter_errors(record)) == []
 
 
 def test_a_run_to_the_byte_holds_no_timings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

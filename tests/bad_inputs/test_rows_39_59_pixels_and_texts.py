@@ -139,7 +139,9 @@ ROWS: dict[str, tuple[Build, Expected]] = {
     "47-upper-half": (study(hu=chest_with_lesions()[20:]), Expected(NOT_ASSESSED, "LUNG_TRUNCATED")),
     "47-lower-half": (study(hu=chest_with_lesions()[:20]), Expected(NOT_ASSESSED, "LUNG_TRUNCATED")),
     "47-one-side": (
-        study(hu=chest_with_lesions()[:, :, :48].repeat(2, axis=2), spacing=(5.0, 3.5, 1.75)),
+        study(
+            hu=chest_with_lesions()[:, :, :48].repeat(2, axis=1).repeat(2, axis=2), spacing=(5.0, 1.75, 1.75)
+        ),
         Expected(NOT_ASSESSED, "LUNG_TRUNCATED"),
     ),
     "47-cut-at-the-side": (

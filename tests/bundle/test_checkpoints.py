@@ -239,6 +239,41 @@ def test_a_failed_write_leaves_the_last_checkpoint(
         save_checkpoint(saved.parent / "none" / "model.pt", CARD, model.detector, None)
 
 
+def test_a_checkpoint_is_on_disk_ahead_of_its_name_and_each_writer_has_a_file_of_its_own(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events = []
+    flush, replace = os.fsync, Path.replace
+
+    def flushed(descriptor: int) -> None:
+        events.append(("flush", Path(f"/proc/self/fd/{descriptor}").readlink().name))
+        flush(descriptor)
+
+    def replaced(path: Path, target: Path) -> Path:
+        events.append(("rename", path.name))
+        return replace(path, target)
+
+    monkeypatch.setattr(os, "fsync", flushed)
+    monkeypatch.setattr(Path, "replace", replaced)
+    for _ in range(2):
+        save_checkpoint(tmp_path / "model.pt", CARD, model.detector, None)
+    assert [event for event, _ in events] == ["flush", "rename", "flush"] * 2
+    names = [name for _, name in events]
+    assert names[0] == names[1] != names[3] == names[4]
+    assert names[2] == names[5] == tmp_path.name
+    assert [path.name for path in tmp_path.iterdir()] == ["model.pt"]
+
+
+def test_networks_loaded_in_inference_mode_are_as_any_others(saved: Path) -> None:
+    """Tensors made in that mode count no changes, and what the networks share could not be told."""
+    with torch.inference_mode():
+        for model in (load_model(saved), untrained_model(small_trunk(), small_s(), seed=4)):
+            assert model.detector is not None
+            assert model.classifier is not None
+            assert SliceModel(model.detector, model.classifier, 0.5).shared is Shared.REGIONS
+            assert not any(p.is_inference() for p in model.detector.state_dict().values())
+
+
 def test_untrained_networks_are_seeded_and_say_so() -> None:
     torch.manual_seed(9)
     expected = torch.rand(3)

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from monai.bundle import ConfigParser
 
-from covid_ct_mask_net.configuration import configuration_sha256
+from covid_ct_mask_net.configuration import check_id, configuration_sha256
+from covid_ct_mask_net.errors import UsageError
 from covid_ct_mask_net.paths import bundle_root
 
 
@@ -56,3 +57,49 @@ def test_entries_that_name_each_other_and_a_file_without_them() -> None:
     circle = {"triage": {"a": "@pooling"}, "pooling": {"b": "$f(@triage)"}}
     assert configuration_sha256(circle) == configuration_sha256(dict(reversed(circle.items())))
     assert configuration_sha256({}) != configuration_sha256(circle)
+
+
+CONFIG: dict[str, Any] = {
+    "slices": "all",
+    "triage": {
+        "_target_": "covid_ct_mask_net.triage.volume_triage.VolumeTriage",
+        "temperature": 1.0,
+        "support": {"weight": 0.75},
+    },
+    "steps": {"transforms": [{"keys": "a"}, {"keys": "b"}]},
+    "empty": None,
+}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "slices", "triage", "triage#temperature", "triage::support::weight", "steps#transforms#1#keys",
+        "empty",
+        # Arguments that the file does not name, and what MONAI reads.
+        "triage#min_confidence", "triage#_disabled_",
+    ],
+)  # fmt: skip
+def test_settings_that_there_are(name: str) -> None:
+    check_id(CONFIG, name)
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("slicess", "did you mean slices?"),
+        ("temperature", "did you mean triage#temperature?"),
+        ("triage#temprature", "did you mean triage#temperature?"),
+        ("triage#support#min_confidence", "triage"),
+        ("steps#transforms#2#keys", "steps#transforms#0#keys or steps#transforms#1#keys"),
+        ("nothing#here", "see configs/inference.yaml"),
+        ("slices#0", "slices"),
+        ("", "see configs/inference.yaml"),
+    ],
+)
+def test_settings_that_there_are_not_are_refused_with_those_that_look_alike(name: str, meant: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        check_id(CONFIG, name)
+    assert caught.value.code == "SETTING"
+    assert repr(name) in caught.value.sentence
+    assert meant in caught.value.sentence

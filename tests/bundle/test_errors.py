@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import copy
+import pickle
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 
 from covid_ct_mask_net import errors
@@ -32,3 +37,25 @@ def test_the_expected_failure_behind_what_a_library_raises() -> None:
     assert errors.expected_cause(caught.value) is expected
     assert errors.expected_cause(expected) is expected
     assert errors.expected_cause(ValueError("other")) is None
+
+
+class _More(errors.OutputError):
+    """With an argument of its own, as that of associations."""
+
+    def __init__(self, code: str, sentence: str, *, passing: bool) -> None:
+        super().__init__(code, sentence)
+        self.passing = passing
+
+
+def _sent(error: Exception) -> Any:
+    return pickle.loads(pickle.dumps(error))  # noqa: S301
+
+
+@pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, _sent])
+def test_errors_are_copied_and_cross_processes_with_code_and_sentence(again: Callable[[Any], Any]) -> None:
+    for kind in (errors.RefusedInputError, errors.CovidCTMaskNetError):
+        error = again(kind("REASON", "It is so; do this."))
+        assert type(error) is kind
+        assert (error.code, error.sentence, str(error)) == ("REASON", "It is so; do this.", error.sentence)
+    more = again(_More("REASON", "It is so.", passing=True))
+    assert (type(more), more.code, more.passing, str(more)) == (_More, "REASON", True, "It is so.")

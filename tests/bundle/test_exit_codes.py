@@ -36,3 +36,27 @@ def test_a_defect_is_internal(capsys: pytest.CaptureFixture[str], debug: bool) -
     told = capsys.readouterr().err
     assert told.endswith("ZeroDivisionError; this is a defect of the software. Report it.\n")
     assert ("Traceback" in told) is ("/data/patient" in told) is debug
+
+
+def _wrapped(error: Exception) -> Exception:
+    outer = RuntimeError("applying transform")
+    outer.__cause__ = error
+    return outer
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        _wrapped(MemoryError("Unable to allocate 3.1 GiB for /data/patient")),
+        RuntimeError(
+            "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes."
+        ),
+    ],
+)
+def test_too_little_memory_is_no_defect(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code(raising(error), debug=True, advice="Report it.") == ExitCode.INTERNAL
+    told = capsys.readouterr().err
+    assert told.startswith("OUT_OF_MEMORY: The memory of this computer does not suffice")
+    assert told.count("\n") == 1
+    assert "defect" not in told

@@ -15,7 +15,13 @@ from builders.networks import random_slices, small_model
 from covid_ct_mask_net import inference
 from covid_ct_mask_net.errors import NotAssessableError, UsageError
 from covid_ct_mask_net.evidence import SliceEvidence
-from covid_ct_mask_net.inference import SliceInferer, crop_masks, prepare_volume, single_volume
+from covid_ct_mask_net.inference import (
+    DecliningInferer,
+    SliceInferer,
+    crop_masks,
+    prepare_volume,
+    single_volume,
+)
 from covid_ct_mask_net.labels import LesionClass
 from covid_ct_mask_net.networks.slice_model import SliceModel, SliceOutput
 from covid_ct_mask_net.slice_crop import SliceCrop
@@ -126,6 +132,23 @@ def _of_mask_type(mask_type: str) -> SliceModel:
     assert networks.detector is not None
     assert networks.classifier is not None
     return SliceModel(networks.detector, networks.classifier, min_score=0.0).eval()
+
+
+def test_a_volume_without_numbers_is_a_reason_for_the_evaluator(model: SliceModel) -> None:
+    reason = NotAssessableError("MODEL_NON_FINITE", "No number.")
+
+    def broken(*_: object, **__: object) -> list[SliceEvidence]:
+        raise reason
+
+    assert DecliningInferer(broken)(torch.zeros(1), model, [0]) is reason
+    inputs, indices = torch.stack(random_slices((64, 64))), [4]
+    inferer = SliceInferer(2, 0.5)
+    wrapped, alone = (
+        DecliningInferer(inferer)(inputs, model, slice_indices=indices),
+        inferer(inputs, model, [4]),
+    )
+    assert isinstance(wrapped, list)
+    assert [one.logits for one in wrapped] == [one.logits for one in alone]
 
 
 def test_mask_type_ggo_finds_ggo_and_merge_is_refused() -> None:

@@ -9,7 +9,7 @@ from jsonschema import Draft202012Validator
 from builders.results import assessed, declined
 from covid_ct_mask_net.errors import NotAssessableError
 from covid_ct_mask_net.json_schemas import SCHEMAS, schema
-from covid_ct_mask_net.worklist import worklist
+from covid_ct_mask_net.worklist import WorklistEntry, worklist
 
 
 def errors(name: str, document: dict[str, Any]) -> list[str]:
@@ -29,9 +29,8 @@ def test_an_unknown_schema() -> None:
 def test_results_follow_their_schema() -> None:
     for result in (assessed(), assessed("routine"), declined(NotAssessableError("NOT_CHEST", "No lung."))):
         assert errors("result", result.to_dict()) == []
-    assert (
-        errors("worklist", json.loads(worklist([assessed(), declined(NotAssessableError("A", "B."))]))) == []
-    )
+    entries = [WorklistEntry.of(result) for result in (assessed(), declined(NotAssessableError("A", "B.")))]
+    assert errors("worklist", json.loads(worklist(entries))) == []
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
@@ -25,6 +26,16 @@ def test_they_are_what_a_tensor_of_them_would_be() -> None:
     assert slices[[]].shape == (0, 1, 3, 4)
     with pytest.raises(IndexError):
         slices[3]
+
+
+def test_places_may_be_numbers_of_numpy_and_torch() -> None:
+    slices = LungSlices(VOLUME, [1, 3, 4], WHOLE)
+    for one in (np.int64(1), torch.tensor(1)):
+        assert torch.equal(slices[one], slices[1])
+    for several in (np.asarray([2, 0]), torch.tensor([2, 0]), [np.int64(2), np.int64(0)]):
+        assert torch.equal(slices[several], slices[[2, 0]])  # type: ignore[index]
+    with pytest.raises(TypeError):
+        slices[1.0]  # type: ignore[index]
 
 
 def test_only_the_box_is_cut_out() -> None:

@@ -85,6 +85,18 @@ def test_defects_are_internal_and_their_traceback_is_shown_on_demand(
     assert ("/data/patient" in printed) is shown
 
 
+def test_a_user_who_cannot_be_settled_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def unsettled() -> None:
+        raise UsageError("NO_TEMPORARY_FOLDER", "There is none.")
+
+    _command(monkeypatch, ExitCode.DONE)
+    monkeypatch.setattr(__main__, "settle_user", unsettled)
+    assert __main__.main(["work"]) == ExitCode.USAGE
+    assert capsys.readouterr().err == "NO_TEMPORARY_FOLDER: There is none.\n"
+
+
 @pytest.mark.parametrize("arguments", [[], ["no-such-command"], ["triage"], ["triage", "in"]])
 def test_wrong_arguments_are_a_usage_error(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from monai.bundle import ConfigParser
 from monai.data import MetaTensor
 
 from builders.chest import make_chest
 from builders.networks import CARD, small_model, small_s, small_trunk
+from builders.nifti import make_ct_volume
 from covid_ct_mask_net import UNTRAINED_NOTICE
 from covid_ct_mask_net.checkpoints import MANIFEST_NAME, Model, file_sha256, save_checkpoint
 from covid_ct_mask_net.declining import DECLINED
-from covid_ct_mask_net.errors import NotAssessableError, UntrustedModelError
+from covid_ct_mask_net.engines import base
+from covid_ct_mask_net.errors import NotAssessableError, UntrustedModelError, UsageError
+from covid_ct_mask_net.inference import SliceInferer
 from covid_ct_mask_net.networks.slice_model import Shared
 from covid_ct_mask_net.paths import bundle_root
 from covid_ct_mask_net.pipeline import (
@@ -55,6 +60,17 @@ def test_a_volume_goes_through_three_steps(pipeline: VolumePipeline) -> None:
     assert sum(done) == len(prepared["slice_indices"]) == len(assessed["outcome"].slices)
     assert assessed["lesion_mask"].shape == prepared["volume"].shape
     assert sum(assessed["outcome"].triage.probabilities) == pytest.approx(1.0)
+
+
+def test_settings_for_the_record_are_words_and_numbers() -> None:
+    changed = load_pipeline(bundle_root(), {**SMALL, "triage#min_confidence": 0.6, "slices": "adaptive=5"})
+    assert changed.triage.triage.min_confidence == 0.6
+    assert changed.settings["min_confidence"] == 0.6
+    assert (changed.settings["slices"], changed.settings["crop"]) == ("adaptive=5", "none")
+    assert changed.configuration != load_pipeline(bundle_root(), SMALL).configuration
+    # What is computed or a path is not repeated.
+    elsewhere = load_pipeline(bundle_root(), {**SMALL, "slices": "$'a' + 'll'"})
+    assert "slices" not in elsewhere.settings
 
 
 def test_the_default_weights_say_what_they_were_trained_on() -> None:
@@ -178,3 +194,43 @@ def test_adaptive_reading_stops_where_the_answer_is_known() -> None:
     assert early.sampling.read_slices == len(early.slices) < len(whole.slices)
     for name in ("predicted_class", "probabilities", "priority", "priority_rule", "negative"):
         assert getattr(early.triage, name) == getattr(whole.triage, name)
+
+
+@pytest.mark.parametrize(("name", "meant"), [("slicess", "slices"), ("nothing#here", "inference.yaml")])
+def test_settings_that_the_configuration_does_not_have_are_refused(name: str, meant: str) -> None:
+    """MONAI adds an entry that nothing reads, or ends with a KeyError."""
+    with pytest.raises(UsageError, match=meant) as caught:
+        load_pipeline(str(bundle_root()), {name: 0})
+    assert caught.value.code == "SETTING"
+
+
+def test_workers_are_no_more_than_slices_in_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(base, "usable_cores", lambda: 64)
+    engine = load_pipeline(bundle_root(), {**SMALL, "engine": "exact", "inferer#batch_size": 3}).network
+    assert engine._worker_count == 3  # type: ignore[attr-defined]
+
+
+def test_in_a_run_over_several_volumes_one_without_numbers_is_declined(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MONAI's evaluator would end with the first: the others would have no result."""
+    for name, slices in (("a.nii.gz", 20), ("b.nii.gz", 22)):
+        make_ct_volume(tmp_path / name, (slices, 80, 64))
+    parser = ConfigParser()
+    parser.read_config(str(bundle_root() / "configs" / "inference.yaml"))
+    settings = {**SMALL, "dataset_dir": str(tmp_path), "output_dir": str(tmp_path / "eval"), "handlers": []}
+    parser.update(settings)
+    answer, calls = SliceInferer.__call__, []
+
+    def first_without_numbers(self: SliceInferer, *given: object, **named: object) -> object:
+        calls.append(1)
+        if len(calls) == 1:
+            raise NotAssessableError("MODEL_NON_FINITE", "No number.")
+        return answer(self, *given, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(SliceInferer, "__call__", first_without_numbers)
+    parser.get_parsed_content("run")
+    results = [json.loads(path.read_text()) for path in (tmp_path / "eval").glob("*/result.json")]
+    assert sorted(result["status"] for result in results) == ["assessed", "not_assessed"]
+    (declined,) = (result for result in results if result["status"] != "assessed")
+    assert [reason["code"] for reason in declined["reasons"]] == ["MODEL_NON_FINITE"]

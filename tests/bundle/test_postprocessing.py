@@ -57,6 +57,19 @@ def _data() -> dict:
     return {"volume": volume, "lung_mask": lungs, "pred": evidence, "source_key": "key", "warnings": ()}
 
 
+def test_the_tilt_of_a_volume_is_measured() -> None:
+    tilted = AFFINE.copy()
+    tilted[1, 2] = 10.0 * np.tan(np.radians(12.0))
+    hu = torch.zeros(1, *SHAPE)
+    for order in ([0, 1, 2], [2, 0, 1]):
+        affine = tilted[:, [*order, 3]]
+        stored = MetaTensor(hu.permute(0, *(1 + axis for axis in order)), affine=torch.as_tensor(affine))
+        data = {"volume": to_canonical(stored), "declined": NotAssessableError("NOISE", "Noise.")}
+        geometry = nifti_result(data, MODEL, "volume").geometry
+        assert geometry is not None
+        assert geometry.gantry_tilt_degrees == pytest.approx(12.0)
+
+
 def _triaged() -> dict:
     return TriageVolumed(VolumeTriage(Mean()), MODEL)(_data())
 
@@ -111,6 +124,7 @@ def test_result_and_mask_are_saved_and_a_second_run_gives_the_same_bytes(
     assert document["geometry"]["shape"] == [20, 16, 8]
     assert document["geometry"]["spacing_mm"] == [5.0, 6.0, 10.0]
     assert document["geometry"]["orientation"] == "RAS"
+    assert document["geometry"]["gantry_tilt_degrees"] == 0.0
     # 24 voxels of 0.3 ml.
     assert document["lesions"][0]["volume_ml"] == pytest.approx(7.2)
     assert document["lesions"][0]["side"] == "right"
@@ -180,3 +194,36 @@ def test_volumes_are_listed_by_name_folder_or_list(tmp_path: Path) -> None:
         with pytest.raises(UsageError) as caught:
             list_volumes(source)
         assert caught.value.code == code
+
+
+def test_results_of_earlier_runs_are_no_volumes(tmp_path: Path) -> None:
+    """Without a setting results go to ./eval and volumes come from here: a second run read its own masks."""
+    eval_ = tmp_path / "eval"
+    for name in (
+        "ct.nii.gz", "lesion_mask.nii.gz", "sub/lesion_mask.nii.gz", "eval/0123456789ab/lesion_mask.nii.gz",
+        "eval/0123456789ab/result.json", "eval/ct.nii.gz", "old/0123456789ab/lesion_mask.nii.gz",
+        "old/0123456789ab/result.json", "old/.partial-0123456789ab/lesion_mask.nii.gz",
+    ):  # fmt: skip
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+
+    def listed(source: Path | list[str], output: Path | None = eval_) -> list[str]:
+        found = [Path(entry["volume"]) for entry in list_volumes(source, output)]
+        return [str(path.relative_to(tmp_path)) for path in found]
+
+    others = ["ct.nii.gz", "lesion_mask.nii.gz", "sub/lesion_mask.nii.gz"]
+    assert listed(tmp_path) == others, "a mask without a result beside it is somebody else's"
+    assert listed(tmp_path, None) == ["ct.nii.gz", "eval/ct.nii.gz", *others[1:]]
+    assert listed(tmp_path, tmp_path) == ["ct.nii.gz", "eval/ct.nii.gz", *others[1:]], "beside its volumes"
+    assert listed(eval_) == ["eval/ct.nii.gz"], "named itself"
+    mask = "eval/0123456789ab/lesion_mask.nii.gz"
+    assert listed([str(tmp_path / mask)]) == [mask], "named itself"
+    with pytest.raises(UsageError, match="besides results of earlier runs"):
+        list_volumes(tmp_path / "old", eval_)
+
+
+def test_a_reason_in_place_of_evidence_declines_the_volume() -> None:
+    reason = NotAssessableError("MODEL_NON_FINITE", "No number.")
+    assessed = TriageVolumed(VolumeTriage(Mean()), MODEL)({**_data(), "pred": reason})
+    assert assessed["declined"] is reason
+    assert "outcome" not in assessed

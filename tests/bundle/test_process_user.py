@@ -6,12 +6,14 @@ import atexit
 import getpass
 import os
 import pwd
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from covid_ct_mask_net.errors import UsageError
 from covid_ct_mask_net.process_user import settle_user
 
 
@@ -72,3 +74,16 @@ def test_a_user_like_any_other_keeps_everything(tmp_path: Path, at_exit: list[Ca
     assert "USER" not in os.environ
     assert os.environ["HOME"] == str(tmp_path)
     assert not at_exit
+
+
+@pytest.mark.usefixtures("_unknown")
+def test_without_a_folder_for_temporary_files_it_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HOME")
+
+    def nowhere(**_: object) -> str:
+        raise FileNotFoundError(2, "No usable temporary directory found in ['/tmp']")
+
+    monkeypatch.setattr(tempfile, "mkdtemp", nowhere)
+    with pytest.raises(UsageError, match="TMPDIR") as caught:
+        settle_user()
+    assert caught.value.code == "NO_TEMPORARY_FOLDER"

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from covid_ct_mask_net.errors import ExitCode, OutputError
-from covid_ct_mask_net.result_set import write_json_atomically, write_result_set
+from covid_ct_mask_net.result_set import is_unfinished, write_json_atomically, write_result_set
 
 OLD = {"result.json": b"old", "sr.dcm": b"old report", "old only": b"x"}
 NEW = {"result.json": b"new", "sr.dcm": b"new report"}
@@ -115,8 +118,59 @@ def test_the_old_set_of_a_run_killed_while_renaming_survives_a_failing_one(
 
 def test_a_folder_that_cannot_be_made_is_an_output_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(OutputError, match="make room or name another folder"):
+    with pytest.raises(OutputError, match=r"\(File exists\); name another folder"):
         write_result_set(tmp_path / "file", "study", NEW)
+
+
+def test_writers_of_one_set_wait_for_each_other(tmp_path: Path) -> None:
+    """Each writes for itself, in processes or threads: locks are those of open files."""
+    sets = [{"result.json": bytes([n]) * 1000, "sr.dcm": bytes([n]) * 1000} for n in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        for _ in pool.map(lambda files: write_result_set(tmp_path, "study", files), sets * 5):
+            pass
+    assert _content(tmp_path / "study") in sets
+    assert [path.name for path in tmp_path.iterdir()] == ["study"]
+
+
+def test_a_lock_ends_with_the_writing_and_a_file_system_without_locks_is_written_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_result_set(tmp_path, "study", OLD)
+    descriptor = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.close(descriptor)
+
+    def without(*_: object) -> None:
+        raise OSError(errno.EBADF, "Bad file descriptor")
+
+    monkeypatch.setattr(fcntl, "flock", without)
+    write_result_set(tmp_path, "study", NEW)
+    assert _content(tmp_path / "study") == NEW
+
+
+def test_a_set_that_another_run_writes_without_locks_is_no_full_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rename = Path.rename
+
+    def late(path: Path, target: Path) -> Path:
+        if path.name == ".partial-study":
+            (tmp_path / "study").mkdir()
+            (tmp_path / "study" / "result.json").write_bytes(b"of the other run")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", late)
+    with pytest.raises(OutputError, match="Another run writes") as caught:
+        write_result_set(tmp_path, "study", NEW)
+    assert caught.value.code == "OUTPUT_BUSY"
+    assert _content(tmp_path / "study") == {"result.json": b"of the other run"}
+    assert [path.name for path in tmp_path.iterdir()] == ["study"]
+
+
+def test_folders_that_are_being_written_are_known() -> None:
+    assert is_unfinished(Path("/out/.partial-0123456789ab"))
+    assert is_unfinished(Path("/out/.replaced-0123456789ab"))
+    assert not is_unfinished(Path("/out/0123456789ab"))
 
 
 def test_a_json_file_is_replaced_by_a_complete_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

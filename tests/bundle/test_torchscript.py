@@ -16,8 +16,9 @@ from builders.nifti import make_ct_volume
 from covid_ct_mask_net.checkpoints import load_model
 from covid_ct_mask_net.errors import UntrustedModelError
 from covid_ct_mask_net.nifti_file import LoadNiftid
+from covid_ct_mask_net.paths import is_torchscript
 from covid_ct_mask_net.pipeline import load_pipeline
-from covid_ct_mask_net.torchscript import is_torchscript, read_configuration
+from covid_ct_mask_net.torchscript import read_configuration
 
 
 @pytest.fixture(scope="module")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 from contextlib import AbstractContextManager
 from enum import StrEnum
 
 import torch
 
+from covid_ct_mask_net.engines.cores import usable_cores
 from covid_ct_mask_net.errors import UsageError
 from covid_ct_mask_net.networks.slice_model import SliceModel
 from covid_ct_mask_net.results import EngineReport
@@ -73,8 +73,14 @@ def require_packages(engine: str, packages: tuple[str, ...]) -> None:
         )
 
 
-def worker_count(requested: int) -> int:
+def worker_count(requested: int, batch: int = 0) -> int:
     """Return how many slices are computed at a time: as asked, or one a core for 0.
+
+    Parameters
+    ----------
+    requested : int
+    batch : int
+        Slices that are handed over together, 0 if that is not known: further workers would be idle.
 
     Raises
     ------
@@ -85,7 +91,7 @@ def worker_count(requested: int) -> int:
         raise UsageError("SETTING", f"workers is {requested}, but must be 0 (one a core) or more.")
     if requested:
         return requested
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(usable_cores(), batch) if batch > 0 else usable_cores()
 
 
 def whole_float32() -> AbstractContextManager[None]:

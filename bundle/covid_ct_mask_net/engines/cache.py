@@ -1,7 +1,9 @@
 """Graphs of the networks kept on disk, so that they are built or calibrated once a machine.
 
-A graph lies under a key of all it depends on: weights, settings, precision, versions. Where nothing can
-be written, as in a read-only container without a home, graphs are built in memory each time.
+A graph lies under a key of all it depends on: weights, settings, precision, versions, and the code that
+builds it. Beside it lies a list of the SHA-256 of its files, written last: a graph that a failing disk or a
+power cut has altered would compute other numbers, and nobody would see it. Where nothing can be written, as
+in a read-only container without a home, graphs are built in memory each time.
 """
 
 from __future__ import annotations
@@ -10,18 +12,31 @@ import contextlib
 import hashlib
 import logging
 import os
+import shutil
 import tempfile
+import time
 from collections.abc import Callable
+from functools import cache
+from importlib import metadata
 from pathlib import Path
 
 import openvino as ov
 from torch import nn
 
 from covid_ct_mask_net import __version__
+from covid_ct_mask_net.checkpoints import file_sha256, read_manifest
+from covid_ct_mask_net.result_set import flush_file
 
 _log = logging.getLogger(__name__)
 _FOLDER = "covid-ct-mask-net"
 _MODE = 0o700
+_PARTIAL = ".partial-"
+# Writing takes seconds; what is as old as this was left by a process that was killed.
+_STALE_SECONDS = 3600.0
+# Torch's arithmetic makes graphs of torchvision's networks; those of int8 are calibrated by the others.
+_PACKAGES = ("openvino", "torch", "torchvision", "numpy", "nncf", "scipy", "numba")
+# Modules of this package that a graph's numbers follow from.
+GRAPH_CODE = ("calibration", "graph", "kernels", "post", "programs")
 
 
 class GraphCache:
@@ -37,30 +52,67 @@ class GraphCache:
         self.folder = folder
 
     def graph(self, key: str, build: Callable[[], ov.Model], core: ov.Core) -> ov.Model:
-        """Return the graph of a key: from disk if it is there and whole, or else built and kept."""
+        """Return the graph of a key: from disk if it is there as it was written, or else built and kept."""
         if self.folder is None:
             return build()
         path = self.folder / f"{key}.xml"
-        if path.is_file() and path.with_suffix(".bin").is_file():
+        if _listing(path).is_file():
             try:
+                _check(path)
                 return core.read_model(path)
-            except RuntimeError:
-                _log.warning("The cached graph %s cannot be read; it is built again.", key[:12])
+            except (OSError, ValueError, RuntimeError) as error:
+                _log.warning(
+                    "The cached graph %s is not as it was written (%s); it is built again.",
+                    key[:12], str(error) if isinstance(error, ValueError) else type(error).__name__,
+                )  # fmt: skip
         model = build()
         self._keep(model, path)
         return model
 
     def _keep(self, model: ov.Model, path: Path) -> None:
-        """Write a graph whole or not at all; a reader never sees one without its weights."""
+        """Write a graph whole or not at all; without the list of its hashes nobody reads it."""
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=_MODE)
-            with tempfile.TemporaryDirectory(dir=path.parent, prefix=".partial-") as folder:
+            _clean(path.parent)
+            with tempfile.TemporaryDirectory(dir=path.parent, prefix=_PARTIAL) as folder:
                 written = Path(folder) / path.name
                 ov.save_model(model, written, compress_to_fp16=False)
-                written.with_suffix(".bin").replace(path.with_suffix(".bin"))
-                written.replace(path)
+                files = (written.with_suffix(".bin"), written)
+                listing = _listing(written)
+                listing.write_text(
+                    "".join(f"{file_sha256(file)}  {file.name}\n" for file in files), encoding="utf-8"
+                )
+                for file in (*files, listing):
+                    flush_file(file)
+                # While the files of an altered graph are replaced, nobody takes a mixture of both.
+                _listing(path).unlink(missing_ok=True)
+                for file in (*files, listing):
+                    file.replace(path.parent / file.name)
+            flush_file(path.parent)
         except (OSError, RuntimeError) as error:
             _log.info("Graphs are not kept on disk: %s.", error)
+
+
+def _listing(path: Path) -> Path:
+    """Return where the hashes of a graph's files are, in the format of ``sha256sum``."""
+    return path.with_suffix(".sha256")
+
+
+def _check(path: Path) -> None:
+    """Raise ValueError if a file of a graph is not the one that was listed."""
+    listed = read_manifest(_listing(path))
+    for file in (path.with_suffix(".bin"), path):
+        if listed.get(file.name) != file_sha256(file):
+            raise ValueError(f"{file.suffix} has another SHA-256 than was listed")
+
+
+def _clean(folder: Path) -> None:
+    """Remove what processes left that were killed while they wrote."""
+    for partial in folder.glob(f"{_PARTIAL}*"):
+        # Another process may be removing it too.
+        with contextlib.suppress(OSError):
+            if time.time() - partial.stat().st_mtime > _STALE_SECONDS:
+                shutil.rmtree(partial)
 
 
 def cache_folder(setting: str | None) -> Path | None:
@@ -90,11 +142,32 @@ def cache_folder(setting: str | None) -> Path | None:
 
 
 def network_key(network: nn.Module, *parts: str) -> str:
-    """Return a key of a network's weights, the versions at work and further parts, as hexadecimal digits."""
+    """Return a key of a network's weights, of versions, code and further parts, as hexadecimal digits."""
     digest = hashlib.sha256()
-    for part in (__version__, ov.__version__, *parts):
+    for part in (__version__, *_versions(), _code_sha256(), *parts):
         digest.update(f"{part}\n".encode())
     for name, tensor in network.state_dict().items():
         digest.update(f"{name} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.detach().cpu().contiguous().numpy())
+    return digest.hexdigest()
+
+
+@cache
+def _versions() -> tuple[str, ...]:
+    """Return the versions of the packages that graphs are made with."""
+    found = []
+    for name in _PACKAGES:
+        try:
+            found.append(f"{name} {metadata.version(name)}")
+        except metadata.PackageNotFoundError:
+            found.append(f"{name} missing")
+    return tuple(found)
+
+
+@cache
+def _code_sha256() -> str:
+    """Return the SHA-256 of the source of the modules that make graphs."""
+    digest = hashlib.sha256()
+    for name in GRAPH_CODE:
+        digest.update(Path(__file__).with_name(f"{name}.py").read_bytes())
     return digest.hexdigest()

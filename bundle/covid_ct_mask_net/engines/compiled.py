@@ -52,7 +52,8 @@ class _Programs:
     def all(self, shapes: Iterable[tuple[int, int]]) -> list[Program]:
         """Return all graphs that slices need which are resized to these shapes."""
         parts = [(self.trunk, self.box_heads), *([] if self.own is None else [self.own])]
-        trunks = [trunk.program(shape) for shape in set(shapes) for trunk, _ in parts]
+        wanted = set(shapes)
+        trunks = [program for trunk, _ in parts for program in trunk.programs(wanted)]
         return [*trunks, *(heads.program for _, heads in parts), self.s, self.masks.program]
 
 

@@ -7,14 +7,21 @@ hold no lock and use no threads: one worker a core calls them.
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import math
+import pickle
 from collections.abc import Callable
+from functools import cache
 from typing import Any, TypeVar, cast
 
 import numba
 import numpy as np
+from numba.core.caching import FunctionCache
 from numba.extending import overload
 from numpy.typing import NDArray
+
+_log = logging.getLogger(__name__)
 
 Floats = NDArray[np.float32]
 Integers = NDArray[np.int64]
@@ -26,14 +33,54 @@ _LARGEST_LOG_SIZE = np.float32(math.log(1000.0 / 16))
 _ONE, _HALF, _ZERO = np.float32(1.0), np.float32(0.5), np.float32(0.0)
 
 
+# What a full disk, and files that were cut off or altered, end in.
+_DAMAGE = (OSError, EOFError, pickle.UnpicklingError, ValueError, LookupError, AttributeError)
+
+
+class _MachineCode(FunctionCache):
+    """Machine code on disk, which a kernel does without where the disk is full or what lies there damaged."""
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """Return what was kept for these types, or None."""
+        try:
+            return super().load_overload(sig, target_context)  # type: ignore[no-untyped-call]
+        except _DAMAGE as error:
+            _without_cache("read", error)
+            # What is damaged would be read again in each process.
+            with contextlib.suppress(OSError):
+                self.flush()  # type: ignore[no-untyped-call]
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        """Keep what was compiled for these types, if possible."""
+        try:
+            super().save_overload(sig, data)  # type: ignore[no-untyped-call]
+        except _DAMAGE as error:
+            _without_cache("written", error)
+
+
+@cache
+def _warn() -> None:
+    """Warn once a process: there are as many failures as kernels."""
+    _log.warning(
+        "Compiled kernels on disk cannot be used; they are compiled anew, which takes seconds at the start "
+        "of each process. Make room in the cache folder (NUMBA_CACHE_DIR), or empty it."
+    )
+
+
+def _without_cache(what: str, error: Exception) -> None:
+    _warn()
+    _log.debug("A compiled kernel could not be %s: %s.", what, type(error).__name__)
+
+
 def _kernel(function: Function) -> Function:
     """Compile a function, and keep the machine code beside the source or in the user's cache if possible."""
-    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
-    try:
-        return cast("Function", numba.njit(cache=True, **options)(function))
-    except RuntimeError:
-        # A read-only installation without a home: compiled anew in each process.
-        return cast("Function", numba.njit(**options)(function))
+    kernel: Any = numba.njit(nogil=True, error_model="numpy", fastmath={"contract"})(function)
+    # A read-only installation without a home has no place: compiled anew in each process.
+    with contextlib.suppress(RuntimeError):
+        # What numba's own "cache=True" does, with a cache that may fail.
+        kernel._cache = _MachineCode(function)  # type: ignore[no-untyped-call]
+    return cast("Function", kernel)
 
 
 @_kernel

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from threading import Lock
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import openvino as ov
@@ -21,12 +23,18 @@ from covid_ct_mask_net.engines.post import ProposalRules, SliceRegions, pool_reg
 from covid_ct_mask_net.networks.settings import DetectorSettings
 
 Floats = NDArray[np.float32]
+Key = TypeVar("Key", bound=Hashable)
+Value = TypeVar("Value")
 
 # At most so many regions go through the box head together: pooled, they stay in the cache of the processor.
 BOX_BATCH = 100
 # A batch is computed whole, and most slices have no lesion, one or two.
 MASK_BATCH = 1
 MULTIPLE = 32
+# Sizes of slices whose graphs are kept; a worker takes some 20 MB for each. The crops of a study are of one.
+SHAPES_KEPT = 6
+# Those of the sizes, and what regions are pooled in.
+_BUFFERS_KEPT = SHAPES_KEPT + 4
 _HINTS = {Precision.FLOAT32: "f32", Precision.BFLOAT16: "bf16"}
 
 
@@ -124,7 +132,8 @@ class Worker:
     """Requests and buffers of one thread. What a graph returned holds until the worker runs it again."""
 
     def __init__(self) -> None:
-        self._requests: dict[Program, ov.InferRequest] = {}
+        # A request goes with its graph.
+        self._requests: WeakKeyDictionary[Program, ov.InferRequest] = WeakKeyDictionary()
         self._buffers: dict[tuple[Any, ...], Any] = {}
 
     def prepare(self, program: Program) -> None:
@@ -139,11 +148,8 @@ class Worker:
         return [outputs[index] for index in range(program.outputs)]
 
     def buffer(self, *shape: int, kind: type[Any] = np.float32) -> Any:
-        """Return this worker's array of a shape and type; what was in it stays."""
-        key = (kind, *shape)
-        if key not in self._buffers:
-            self._buffers[key] = np.zeros(shape, dtype=kind)
-        return self._buffers[key]
+        """Return this worker's array of a shape and type, as it was left; those used last are kept."""
+        return _recent(self._buffers, (kind, *shape), lambda: np.zeros(shape, dtype=kind), _BUFFERS_KEPT)
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,7 +216,7 @@ def box_outputs(
 
 
 class Trunk:
-    """A network's backbone, FPN and RPN, compiled anew for each size of slices.
+    """A network's backbone, FPN and RPN, compiled anew for each size of slices; those used last are kept.
 
     Parameters
     ----------
@@ -225,16 +231,28 @@ class Trunk:
         self._compiler = compiler
         self._model = compiler.trunk(network, settings)
         self._programs: dict[tuple[int, int], Program] = {}
+        self._kept = SHAPES_KEPT
+        # Slices of two studies may come from two threads.
+        self._lock = Lock()
         self._rules = ProposalRules.of(network)
 
     def program(self, shape: tuple[int, int]) -> Program:
         """Return the graph for resized slices of this shape."""
         padded = _padded(shape)
-        if padded not in self._programs:
+
+        def build() -> Program:
             model = self._model.clone()
             model.reshape([1, graph.STEM_CHANNELS, *padded])
-            self._programs[padded] = self._compiler.program(model, self._compiler.precision)
-        return self._programs[padded]
+            return self._compiler.program(model, self._compiler.precision)
+
+        with self._lock:
+            return _recent(self._programs, padded, build, self._kept)
+
+    def programs(self, shapes: Iterable[tuple[int, int]]) -> list[Program]:
+        """Return the graphs for the resized slices of a batch; as many as those are kept in any case."""
+        sizes = {_padded(shape) for shape in shapes}
+        self._kept = max(SHAPES_KEPT, len(sizes))
+        return [self.program(size) for size in sorted(sizes)]
 
     def __call__(self, worker: Worker, image: Floats, heads: BoxHeads) -> list[SliceRegions]:
         """Return the regions of a resized slice (h, w) in [0, 1], as each of the box heads sees them."""
@@ -299,6 +317,16 @@ class MaskBranch:
             chosen = labels[start : start + MASK_BATCH]
             masks[start : start + MASK_BATCH, 0] = probabilities[np.arange(len(chosen)), chosen]
         return masks
+
+
+def _recent(kept: dict[Key, Value], key: Key, build: Callable[[], Value], most: int) -> Value:
+    """Return the value of a key, built if it is not kept; of all values those used last are kept."""
+    value = kept.pop(key) if key in kept else build()
+    # A dictionary is in the order in which its keys came.
+    kept[key] = value
+    while len(kept) > most:
+        del kept[next(iter(kept))]
+    return value
 
 
 def _padded(shape: tuple[int, int]) -> tuple[int, int]:

@@ -36,6 +36,7 @@ def build_engine(
     precision: str = Precision.AUTO,
     workers: int = 0,
     cache: str | None = None,
+    batch: int = 0,
 ) -> Engine:
     """Return both networks as an engine.
 
@@ -53,9 +54,12 @@ def build_engine(
     precision : str
         Of ``fast``: ``bfloat16``, ``int8`` (on a CPU), or ``auto`` for bfloat16 where the processor has it.
     workers : int
-        Slices computed at a time on a CPU; 0 for one a core. The result does not depend on it.
+        Slices computed at a time on a CPU; 0 for one a core that this process may use. The result does not
+        depend on it.
     cache : str, optional
         Folder for compiled graphs, ``"none"`` for no cache; the user's cache folder if not given.
+    batch : int
+        Slices that the engine will be given together, 0 if that is not known; bounds the workers of a CPU.
 
     Raises
     ------
@@ -84,7 +88,7 @@ def build_engine(
             )
         return BatchedEngine(detector, classifier, min_score, name=engine, device=device)
     require_packages(engine.value, CPU_PACKAGES)
-    return _compiled(detector, classifier, min_score, engine, chosen, workers, cache)
+    return _compiled(detector, classifier, min_score, engine, chosen, worker_count(workers, batch), cache)
 
 
 def _compiled(
@@ -108,7 +112,7 @@ def _compiled(
         precision = _fast_precision(precision)
     return CompiledEngine(
         detector, classifier, min_score, name=engine, precision=precision, rest=rest,
-        workers=worker_count(workers), cache=GraphCache(cache_folder(cache)),
+        workers=workers, cache=GraphCache(cache_folder(cache)),
     )  # fmt: skip
 
 

@@ -31,6 +31,9 @@ def test_results_to_an_archive(out: Path, capsys: pytest.CaptureFixture[str]) ->
     sent = json.loads((out / "sent.json").read_text())
     assert {file["delivery"] for file in sent["files"]} == {"stored"}
     assert (out / "sent.json").stat().st_mode & 0o077 == 0
+    (event,) = map(json.loads, (out / "audit.jsonl").read_text().splitlines())
+    assert event["EventIdentification"]["EventID"]["csd-code"] == "110104"
+    assert event["ActiveParticipant"][1]["UserID"] == f"ARCHIVE@127.0.0.1:{scp.port}"
 
 
 @pytest.mark.parametrize("end", [KeyboardInterrupt(), ZeroDivisionError()])

@@ -10,6 +10,7 @@ from builders.bundles import small_bundle
 from builders.dicom import make_ct_series
 from builders.oracle import SPACING, chest_with_lesions
 from covid_ct_mask_net.__main__ import main
+from covid_ct_mask_net.app.run import TriageRun
 
 
 @pytest.fixture(scope="module")
@@ -58,14 +59,47 @@ def test_reasons_go_to_standard_error(
     [
         (["--weights", "none.pt"], 5, "WEIGHTS_MISSING"),
         (["--bundle", "nowhere"], 5, "BUNDLE_MISSING"),
+        (["--slices", "bad"], 2, "SETTING"),
+        (["--device", "tpu"], 2, "DEVICE"),
+        (["--device", "cuda:x"], 2, "DEVICE"),
+        (["--set", "gates.minimum_confidence=1"], 2, "SETTING"),
     ],
 )
-def test_what_cannot_be_trusted_ends_the_run(
-    study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
-    arguments: list[str], code: int, reason: str,
+@pytest.mark.parametrize("empty", [True, False], ids=["no files", "study"])
+def test_wrong_arguments_end_the_run_before_anything_is_read_or_made(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    arguments: list[str], code: int, reason: str, empty: bool,
 ) -> None:  # fmt: skip
-    assert main(["triage", str(study), "-o", str(tmp_path / "out"), *arguments]) == code
-    assert reason in capsys.readouterr().err
+    def read(*_: object, **__: object) -> None:
+        raise AssertionError("the input was read")
+
+    monkeypatch.setattr(TriageRun, "start", read)
+    inputs = tmp_path / "in" if empty else study
+    inputs.mkdir(exist_ok=True)
+    assert main(["triage", str(inputs), "-o", str(tmp_path / "out"), *arguments]) == code
+    assert f"{reason}: " in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_weights_that_are_not_trusted_are_told_without_a_study_too(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "weights.pt").touch()
+    weights = ["--bundle", str(bundle), "--weights", str(tmp_path / "weights.pt")]
+    assert main(["triage", str(tmp_path / "in"), "-o", str(tmp_path / "out"), *weights]) == 5
+    assert "WEIGHTS_UNLISTED: " in capsys.readouterr().err
+
+
+def test_an_answer_that_is_not_sure_enough_is_none_if_the_site_asks_for_it(
+    bundle: Path, study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["triage", str(study), "-o", str(tmp_path / "out"), "--bundle", str(bundle)]
+    assert main([*command, "--set", "gates.minimum_confidence=0.9999"]) == 3
+    assert "LOW_CONFIDENCE: The most likely class has a probability of" in capsys.readouterr().err
+    settings = json.loads((tmp_path / "out" / "run.json").read_text())["settings"]
+    assert settings["inference"]["min_confidence"] == settings["gates"]["minimum_confidence"] == 0.9999
+    assert settings["inference"]["slices"] == "all"
 
 
 def test_a_missing_input_is_a_usage_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

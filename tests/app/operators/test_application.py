@@ -53,7 +53,8 @@ def test_a_model_that_is_not_there_is_not_replaced(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 5, done.stderr[-3000:]
     assert "BUNDLE_MISSING" in done.stderr
-    assert not list(tmp_path.glob("out/*/result.json"))
+    # The SDK makes the folder; no run began in it.
+    assert not list(tmp_path.glob("out/*"))
 
 
 def test_a_bundle_whose_configuration_is_broken_ends_in_one_line(tmp_path: Path) -> None:
@@ -86,3 +87,18 @@ def test_rules_of_the_site_hold_here_too(tmp_path: Path) -> None:
     assert done.returncode == 3, done.stderr[-3000:]
     (result,) = tmp_path.glob("out/*/result.json")
     assert "EXCLUDED_BY_RULE" in result.read_text(encoding="utf-8")
+
+
+def test_settings_of_the_site_hold_here_too(tmp_path: Path) -> None:
+    make_ct_series(tmp_path / "in", spacing=(SPACING_MM[2], SPACING_MM[1], SPACING_MM[0]))
+    settings = tmp_path / "settings.yaml"
+    settings.write_text("gates: {minimum_confidence: 0.9999}")
+    done = _run(
+        tmp_path, "-i", "in", "-o", "out", "-m", str(small_bundle(tmp_path / "bundle")),
+        COVID_CT_MASK_NET_SETTINGS=str(settings),
+    )  # fmt: skip
+    assert done.returncode == 3, done.stderr[-3000:]
+    (result,) = tmp_path.glob("out/*/result.json")
+    assert "LOW_CONFIDENCE" in result.read_text(encoding="utf-8")
+    record = json.loads((tmp_path / "out" / "run.json").read_text(encoding="utf-8"))
+    assert record["settings"]["inference"]["min_confidence"] == 0.9999

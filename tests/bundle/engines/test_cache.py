@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import re
+import time
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +41,7 @@ def test_a_graph_is_built_once_and_read_back_exactly(tmp_path: Path) -> None:
     GraphCache(tmp_path / "new").graph("other", build, ov.Core())
     assert build.calls == 2
     assert sorted(p.name for p in (tmp_path / "new").iterdir()) == [
-        "key.bin", "key.xml", "other.bin", "other.xml",
+        "key.bin", "key.sha256", "key.xml", "other.bin", "other.sha256", "other.xml",
     ]  # fmt: skip
 
 
@@ -49,6 +53,67 @@ def test_a_damaged_graph_is_built_again(tmp_path: Path) -> None:
     assert build.calls == 2
     GraphCache(tmp_path).graph("key", build, ov.Core())
     assert build.calls == 2, "what was built again was kept"
+
+
+@pytest.mark.parametrize("name", ["key.bin", "key.xml", "key.sha256"])
+def test_one_byte_that_is_not_as_it_was_written_is_found(
+    name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """OpenVINO reads weights without a check: the network would compute other numbers, unseen."""
+    build = _Builder()
+    GraphCache(tmp_path).graph("key", build, ov.Core())
+    path = tmp_path / name
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    assert _answer(GraphCache(tmp_path).graph("key", build, ov.Core())) == pytest.approx([1.1, 4.0])
+    assert build.calls == 2
+    assert "not as it was written" in caplog.text
+    caplog.clear()
+    assert _answer(GraphCache(tmp_path).graph("key", build, ov.Core())) == pytest.approx([1.1, 4.0])
+    assert build.calls == 2, "what was built again was kept"
+    assert not caplog.text
+
+
+@pytest.mark.parametrize("name", ["key.bin", "key.xml", "key.sha256"])
+def test_half_a_graph_is_built_again(name: str, tmp_path: Path) -> None:
+    build = _Builder()
+    GraphCache(tmp_path).graph("key", build, ov.Core())
+    (tmp_path / name).unlink()
+    GraphCache(tmp_path).graph("key", build, ov.Core())
+    assert build.calls == 2
+    assert (tmp_path / name).is_file()
+
+
+def test_a_graph_is_on_disk_ahead_of_its_name_and_its_hashes_come_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events = []
+    flush, replace = os.fsync, Path.replace
+
+    def flushed(descriptor: int) -> None:
+        events.append(f"flush {Path(f'/proc/self/fd/{descriptor}').readlink().name}")
+        flush(descriptor)
+
+    def replaced(path: Path, target: Path) -> Path:
+        events.append(f"rename {path.name}")
+        return replace(path, target)
+
+    monkeypatch.setattr(os, "fsync", flushed)
+    monkeypatch.setattr(Path, "replace", replaced)
+    GraphCache(tmp_path / "made").graph("key", _Builder(), ov.Core())
+    names = ["key.bin", "key.xml", "key.sha256"]
+    assert events == [*(f"flush {n}" for n in names), *(f"rename {n}" for n in names), "flush made"]
+
+
+def test_what_killed_writers_left_goes_and_what_is_being_written_stays(tmp_path: Path) -> None:
+    for name, age in (("dead", 7200), ("alive", 60)):
+        partial = tmp_path / f".partial-{name}"
+        partial.mkdir()
+        (partial / "key.bin").write_bytes(b"half")
+        os.utime(partial, (time.time() - age,) * 2)
+    GraphCache(tmp_path).graph("key", _Builder(), ov.Core())
+    assert [path.name for path in tmp_path.glob(".partial-*")] == [".partial-alive"]
 
 
 def test_without_a_place_graphs_are_built_in_memory(tmp_path: Path) -> None:
@@ -83,3 +148,36 @@ def test_the_key_follows_weights_and_parts() -> None:
     assert key != network_key(layer, "b")
     layer.state_dict()["weight"].add_(1e-3)
     assert key != network_key(layer, "a")
+
+
+def test_the_key_follows_the_packages_and_the_code_that_graphs_are_made_with(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    layer = nn.Linear(2, 2)
+    keys = {network_key(layer)}
+    for package in ("openvino", "nncf", "numpy", "scipy", "torch"):
+        with monkeypatch.context() as patch:
+            real = metadata.version
+            patch.setattr(metadata, "version", lambda name, p=package, r=real: "0" if name == p else r(name))
+            cache._versions.cache_clear()
+            keys.add(network_key(layer))
+    cache._versions.cache_clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(cache, "_code_sha256", lambda: "other")
+        keys.add(network_key(layer))
+    assert len(keys) == 7
+
+
+def test_a_package_that_is_not_installed_has_no_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "_PACKAGES", ("no-such-package",))
+    cache._versions.cache_clear()
+    assert cache._versions() == ("no-such-package missing",)
+    cache._versions.cache_clear()
+
+
+def test_the_code_that_graphs_follow_from_is_all_that_the_compiler_uses() -> None:
+    """A module that programs.py takes numbers from changes the key when it changes."""
+    folder = Path(cache.__file__).parent
+    used = set(re.findall(r"covid_ct_mask_net\.engines\.(\w+) import", (folder / "programs.py").read_text()))
+    assert used | {"graph", "programs"} == {*cache.GRAPH_CODE, "base", "cache"}
+    assert all((folder / f"{name}.py").is_file() for name in cache.GRAPH_CODE)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import logging
+
+import numba
 import numpy as np
 import pytest
 import torch
@@ -106,3 +110,52 @@ def test_softmax_and_small_boxes() -> None:
     assert torch.allclose(torch.from_numpy(kernels.softmax(logits.numpy())), expected, atol=1e-6)
     boxes = np.asarray([[0, 0, 2, 1], [0, 0, 2, 2], [0, 0, np.nan, 2]], np.float32)
     assert kernels.at_least(boxes, np.float32(2)).tolist() == [1]
+
+
+@pytest.mark.parametrize("failing", ["save", "load"])
+def test_a_disk_that_fails_leaves_the_kernels_at_work_with_one_warning(
+    failing: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A full disk fails when machine code is written, at the first call; a file cut off when it is read."""
+
+    def fails(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device") if failing == "save" else EOFError
+
+    monkeypatch.setattr(numba.core.caching.IndexDataCacheFile, failing, fails)
+    if failing == "save":
+        monkeypatch.setattr(numba.core.caching.IndexDataCacheFile, "load", lambda *_: None)
+    kernels._warn.cache_clear()
+
+    def doubled(value: float) -> float:
+        return 2.0 * value
+
+    def tripled(value: float) -> float:
+        return 3.0 * value
+
+    with caplog.at_level(logging.WARNING):
+        assert kernels._kernel(doubled)(2.0) == 4.0
+        assert kernels._kernel(tripled)(2.0) == 6.0
+    kernels._warn.cache_clear()
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "Make room" in caplog.text
+
+
+def test_machine_code_is_kept_and_read_back() -> None:
+    def halved(value: float) -> float:
+        return value / 2.0
+
+    first, second = kernels._kernel(halved), kernels._kernel(halved)
+    assert first(4.0) == second(4.0) == 2.0
+    assert sum(second.stats.cache_hits.values()) == 1  # type: ignore[attr-defined]
+
+
+def test_without_a_place_for_machine_code_kernels_are_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_place(*_: object) -> None:
+        raise RuntimeError("cannot cache function: no locator available")
+
+    monkeypatch.setattr(kernels, "_MachineCode", no_place)
+
+    def squared(value: float) -> float:
+        return value * value
+
+    assert kernels._kernel(squared)(3.0) == 9.0

@@ -13,7 +13,15 @@ from builders.networks import random_slices
 from covid_ct_mask_net.engines import calibration, programs
 from covid_ct_mask_net.engines.base import Precision
 from covid_ct_mask_net.engines.cache import GraphCache
-from covid_ct_mask_net.engines.programs import BOX_BATCH, BoxHeads, Compiler, MaskBranch, Trunk, Worker
+from covid_ct_mask_net.engines.programs import (
+    BOX_BATCH,
+    SHAPES_KEPT,
+    BoxHeads,
+    Compiler,
+    MaskBranch,
+    Trunk,
+    Worker,
+)
 from covid_ct_mask_net.networks.regions import box_outputs, compute_regions
 
 
@@ -101,6 +109,52 @@ def test_batches_of_regions_are_filled_by_the_proposals() -> None:
     assert batch <= BOX_BATCH
     # Computed beyond what is needed: less than one region a batch.
     assert -(-proposals // batch) * batch - proposals < -(-proposals // batch)
+
+
+def test_graphs_of_the_sizes_that_were_used_last_are_kept() -> None:
+    """Each takes megabytes of every worker, and the crops of each study may be of another size."""
+    detector = light_networks().detector
+    assert detector is not None
+    trunk = Trunk(
+        detector, detector.settings, Compiler(Precision.FLOAT32, Precision.FLOAT32, GraphCache(None))
+    )
+    worker = Worker()
+    sizes = [(32, 32 * n) for n in range(1, SHAPES_KEPT + 3)]
+    first = trunk.program(sizes[0])
+    for size in sizes[1:SHAPES_KEPT]:
+        worker.prepare(trunk.program(size))
+    assert trunk.program(sizes[0]) is first, "used again"
+    for size in sizes[SHAPES_KEPT:]:
+        worker.prepare(trunk.program(size))
+    assert trunk.program(sizes[0]) is first
+    assert len(trunk._programs) == SHAPES_KEPT
+    assert len(worker._requests) == SHAPES_KEPT - 1, "requests go with their graphs"
+    whole_batch = trunk.programs(sizes)
+    assert len(trunk._programs) == len(sizes), "a batch is not compiled slice by slice"
+    assert {id(program) for program in whole_batch} == {id(trunk.program(size)) for size in sizes}
+
+
+def test_answers_are_the_same_after_a_graph_was_dropped() -> None:
+    detector = light_networks().detector
+    assert detector is not None
+    compiler = Compiler(Precision.FLOAT32, Precision.FLOAT32, GraphCache(None))
+    worker, trunk = Worker(), Trunk(detector, detector.settings, compiler)
+    head = BoxHeads.of([detector], compiler, trunk)
+    (image,) = random_slices((64, 96))
+    before = trunk(worker, image[0].numpy(), head)[0].class_logits.copy()
+    for n in range(1, SHAPES_KEPT + 2):
+        worker.prepare(trunk.program((32, 32 * n)))
+    assert (64, 96) not in trunk._programs
+    assert np.array_equal(trunk(worker, image[0].numpy(), head)[0].class_logits, before)
+
+
+def test_a_worker_keeps_the_buffers_that_were_used_last() -> None:
+    worker = Worker()
+    pooled = worker.buffer(7, 7)
+    for n in range(1, 100):
+        worker.buffer(1, n)
+        assert worker.buffer(7, 7) is pooled
+    assert len(worker._buffers) <= 2 * SHAPES_KEPT
 
 
 def test_a_worker_keeps_one_buffer_a_shape() -> None:
