@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from covid_ct_mask_net.errors import RefusedInputError, UsageError
 from covid_ct_mask_net.labels import SLICE_CLASS_NAMES
+from covid_ct_mask_net.training.datasets.list_files import read_table
 from covid_ct_mask_net.training.datasets.read import volume_shape
 from covid_ct_mask_net.training.datasets.records import (
     SCAN_CLASS,
@@ -142,21 +142,11 @@ def _scan_class(stated: Mapping[str, int], name: str, slice_class: int, where: s
 def _lines(
     path: Path, split: str | None, columns: Sequence[str] = _COLUMNS
 ) -> list[tuple[int, Mapping[str, str | None]]]:
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            reader = csv.DictReader(file)
-            names = reader.fieldnames or []
-            lines = [(reader.line_num, line) for line in reader]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise RefusedInputError("LIST_FORMAT", f"The table {path} is no CSV file.") from error
-    wanted = (*columns, _SPLIT) if split is not None else columns
-    missing = [name for name in wanted if name not in names]
-    if missing:
-        raise RefusedInputError(
-            "LIST_FORMAT",
-            f"The table {path} has no column {', '.join(missing)}; it has {', '.join(names) or 'none'}.",
-        )
-    return [(number, line) for number, line in lines if split is None or line[_SPLIT] == split]
+    table = read_table(path)
+    lack = table.lacks((*columns, _SPLIT) if split is not None else columns)
+    if lack is not None:
+        raise lack
+    return [(number, line) for number, line in table.rows if split is None or line[_SPLIT] == split]
 
 
 def _parse(line: Mapping[str, str | None], where: str, class_names: Sequence[str]) -> tuple[str, int, int]:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
 
-from covid_ct_mask_net.errors import RefusedInputError, UsageError
+from covid_ct_mask_net.errors import RefusedInputError
+from covid_ct_mask_net.training.datasets.list_files import list_lines
 from covid_ct_mask_net.training.datasets.records import (
     IMAGE_SUFFIXES,
     Record,
@@ -167,16 +168,8 @@ def _listed(path: Path, paths: Mapping[str, int], top: Path) -> dict[str, int]:
 
 def _lines(path: Path) -> Iterator[tuple[str, str, int]]:
     """Yield (line of the list for people, path below the root, class)."""
-    if not path.is_file():
-        raise UsageError("LIST_MISSING", f"There is no list {path}.")
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise RefusedInputError("LIST_FORMAT", f"The list {path} is no text file.") from error
     first: dict[str, int] = {}
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
+    for number, line in list_lines(path):
         # Folder names of this collection hold blanks.
         file, _, text = line.strip().rpartition(" ")
         where = f"Line {number} of {path}"
@@ -187,8 +180,6 @@ def _lines(path: Path) -> Iterator[tuple[str, str, int]]:
                 "LISTED_TWICE", f"{where} lists {file} again (first in line {first[file]})."
             )
         yield where, file, check_slice_class(int(text), where, BINARY_CLASS_NAMES)
-    if not first:
-        raise RefusedInputError("LIST_EMPTY", f"The list {path} has no lines.")
 
 
 def _contradicted(where: str, file: str, slice_class: int, folder_class: int) -> RefusedInputError:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from covid_ct_mask_net.errors import RefusedInputError, UsageError
+from covid_ct_mask_net.errors import RefusedInputError
 from covid_ct_mask_net.labels import SliceClass
+from covid_ct_mask_net.training.datasets.list_files import list_lines
 from covid_ct_mask_net.training.datasets.names import SliceName, parse_slice_name
 from covid_ct_mask_net.training.datasets.records import (
     IMAGE_SUFFIXES,
@@ -172,17 +173,9 @@ def read_list(path: Path | str) -> list[ListedSlice]:
         sentence names file and line.
     """
     path = Path(path)
-    if not path.is_file():
-        raise UsageError("LIST_MISSING", f"There is no list {path}.")
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise RefusedInputError("LIST_FORMAT", f"The list {path} is no text file.") from error
     listed: list[ListedSlice] = []
     seen: dict[SliceName, int] = {}
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
+    for number, line in list_lines(path):
         one = _parse(line, f"Line {number} of {path}")
         if one.name in seen:
             raise RefusedInputError(
@@ -191,8 +184,6 @@ def read_list(path: Path | str) -> list[ListedSlice]:
             )
         seen[one.name] = number
         listed.append(one)
-    if not listed:
-        raise RefusedInputError("LIST_EMPTY", f"The list {path} has no lines.")
     return listed
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 import re
 from collections.abc import Mapping, Sequence
@@ -11,6 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from covid_ct_mask_net.errors import RefusedInputError, UsageError
+from covid_ct_mask_net.training.datasets.list_files import list_lines, read_table
 
 TABLE = "volumes.csv"
 # What `synthesize` leaves beside a cohort: a volume is named after its patient.
@@ -83,22 +83,13 @@ def read_volume_table(path: Path) -> dict[str, VolumeLine]:
         raise UsageError(
             "LIST_MISSING", f"There is no table {path}; a CSV with volume and patient was expected."
         )
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            reader = csv.DictReader(file)
-            names = reader.fieldnames or []
-            lines = [(reader.line_num, line) for line in reader]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise RefusedInputError("LIST_FORMAT", f"The table {path} is no CSV file.") from error
-    by_patient = path.name == _COHORT_TABLE and "volume" not in names
-    missing = [name for name in ("volume", "patient") if name not in names]
-    if missing and not (by_patient and missing == ["volume"]):
-        raise RefusedInputError(
-            "LIST_FORMAT",
-            f"The table {path} has no column {', '.join(missing)}; it has {', '.join(names) or 'none'}.",
-        )
+    table = read_table(path)
+    by_patient = path.name == _COHORT_TABLE and "volume" not in table.columns
+    lack = table.lacks(("patient",) if by_patient else ("volume", "patient"))
+    if lack is not None:
+        raise lack
     found: dict[str, VolumeLine] = {}
-    for number, line in lines:
+    for number, line in table.rows:
         volume, one = _parsed(line, number, path, by_patient)
         if volume in found:
             raise RefusedInputError(
@@ -238,16 +229,8 @@ def _by_pattern(names: Sequence[str], images: Path, pattern: str) -> dict[str, s
 
 
 def _plain_list(path: Path) -> list[str]:
-    if not path.is_file():
-        raise UsageError("LIST_MISSING", f"There is no list {path}.")
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise RefusedInputError("LIST_FORMAT", f"The list {path} is no text file.") from error
     seen: dict[str, int] = {}
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
+    for number, line in list_lines(path):
         name = volume_name(line)
         if seen.setdefault(name, number) != number:
             raise RefusedInputError(
