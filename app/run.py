@@ -366,8 +366,9 @@ def _incomplete(refused: Mapping[str, int], limits: Limits) -> tuple[Reason, ...
 def _nifti_volumes(inputs: Sequence[Path]) -> tuple[Path, ...]:
     volumes: set[Path] = set()
     for path in inputs:
-        # Folders that cannot be read are already among the refused files.
-        candidates = intake.walk(path) if path.is_dir() else [path]
+        # Folders that cannot be read are already among the refused files. Links in folders are not followed,
+        # but who names one means the file behind it, as with DICOM.
+        candidates = intake.walk(path) if path.is_dir() else [path.resolve()]
         named = (c for c in candidates if c.name.endswith(NIFTI_SUFFIXES))
         # Unlike Path.is_file, this one says no where nothing can be learned of an entry.
         volumes |= {c.resolve() for c in named if os.path.isfile(c) and not c.is_symlink()}  # noqa: PTH113

@@ -273,3 +273,15 @@ def test_a_study_that_was_taken_is_no_longer_held(tmp_path: Path) -> None:
         assert first() is None, "headers of studies that are over take no memory"
         assert len(run) == 2
         assert list(jobs) == []
+
+
+def test_a_link_is_followed_where_it_is_named_and_nowhere_else(tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    (tmp_path / "in").mkdir()
+    scan, link = tmp_path / "store" / "scan.nii", tmp_path / "in" / "scan.nii"
+    scan.touch()
+    link.symlink_to(scan)
+    with TriageRun.start([link], tmp_path / "named") as run:
+        assert run.volumes == (scan.resolve(),)
+    with TriageRun.start([tmp_path / "in"], tmp_path / "walked") as run:
+        assert run.volumes == ()
