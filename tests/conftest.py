@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
+import sys
 from pathlib import Path
 
 import pydicom
@@ -10,6 +13,11 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parents[1]
 # No patient's text in what tests show; which test shows which requirement (--traceability).
 pytest_plugins = ("builders.patient_data", "builders.traceability")
+
+# TensorBoard brings absl, whose log handler keeps the standard error of the moment of its import and closes
+# it when logging is configured anew, as MONAI's workflows and the packager do: not to be pytest's capture.
+with contextlib.redirect_stderr(sys.__stderr__), contextlib.suppress(ImportError):
+    importlib.import_module("absl.logging")
 
 
 @pytest.fixture(autouse=True, scope="session")
