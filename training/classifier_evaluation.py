@@ -30,6 +30,7 @@ from covid_ct_mask_net.training.datasets.read import WINDOW_LEVEL, WINDOW_WIDTH,
 from covid_ct_mask_net.training.datasets.records import FILE, IMAGE, PATIENT, SLICE_CLASS, Record, data_hash
 from covid_ct_mask_net.training.demographics import demographics
 from covid_ct_mask_net.training.evaluation import classification_report
+from covid_ct_mask_net.training.files import FolderReplacement
 from covid_ct_mask_net.training.handlers import EvaluationWriter
 from covid_ct_mask_net.training.predictions import (
     MAIN,
@@ -53,6 +54,7 @@ from covid_ct_mask_net.training.samples import (
     detected,
     grey_levels,
     highest_mask_logits,
+    samples_folder,
     spread_out,
     write_sample,
 )
@@ -143,6 +145,8 @@ class WriteClassifications(EvaluationWriter):
         Finds the lesions of samples, and the logits of their masks.
     nms : mapping, optional
         NMS thresholds of the network (`classifier_starts.nms_of`), which figures are written with.
+    window : mapping, optional
+        HU window that volumes were read under (`sources.window_settings`), likewise.
 
     Raises
     ------
@@ -159,20 +163,24 @@ class WriteClassifications(EvaluationWriter):
         described: RunInfo,
         detector: LesionDetector | None = None,
         nms: Mapping[str, float] | None = None,
+        window: Mapping[str, float] | None = None,
     ) -> None:
         self.folder = Path(folder)
         self.plan = plan
         self.described = described
         self.detector = detector
-        self.nms = dict(nms) if nms else {}
+        # Baselines have no NMS, images no window.
+        self._noted = {name: dict(one) for name, one in (("nms", nms), ("window", window)) if one}
         _check_training_patients(self.folder, described)
         check_source(self.folder, plan.name, plan.source)
         self._shown = {records[index][FILE] for index in spread_out(len(records), plan.samples)}
         self._records: list[Mapping[str, Any]] = []
         self._logits: list[Tensor] = []
+        self._samples = FolderReplacement(samples_folder(self.folder, plan.name))
 
     def reset(self) -> None:
         """Forget all slices."""
+        self._samples.begin()
         self._records.clear()
         self._logits.clear()
 
@@ -185,7 +193,7 @@ class WriteClassifications(EvaluationWriter):
         self._logits.append(logits)
         for item, row in zip(batch, logits, strict=True):
             if item[FILE] in self._shown and CHANGE not in item:
-                write_sample(self.folder, self._sample(item, row))
+                write_sample(self._samples.partial, self._sample(item, row))
 
     def _check(self, logits: Tensor, batch: Sequence[Mapping[str, Any]]) -> None:
         names = self.plan.class_names
@@ -227,6 +235,9 @@ class WriteClassifications(EvaluationWriter):
     def write(self) -> None:
         """Write figures and what belongs to them."""
         logits = torch.cat(self._logits).numpy()
+        # Changed slices leave no samples, nor do they take those of the slices as they are.
+        if not self.plan.changes:
+            self._samples.replace()
         changes = [record.get(CHANGE) for record in self._records]
         for change in dict.fromkeys(changes):
             chosen = [index for index, one in enumerate(changes) if one == change]
@@ -247,8 +258,7 @@ class WriteClassifications(EvaluationWriter):
             demographics=metadata or None,
         )
         evaluation = Evaluation(plan.dataset or name, plan.source, data_hash(records))
-        noted = {"nms": self.nms} if self.nms else {}
-        add_evaluation(self.folder, name, evaluation, {**figures, **noted}, self.described)
+        add_evaluation(self.folder, name, evaluation, {**figures, **self._noted}, self.described)
 
     def _validation(self) -> Predictions | None:
         """Return the folder's validation predictions; a temperature is never fitted on what it scales.

@@ -22,10 +22,11 @@ from covid_ct_mask_net.networks.detector import LesionDetector
 from covid_ct_mask_net.training.datasets.read import WINDOW_LEVEL, WINDOW_WIDTH, ReadSliced
 from covid_ct_mask_net.training.datasets.records import FILE, IMAGE, MASK, PATIENT, Record, data_hash
 from covid_ct_mask_net.training.evaluation import DetectionReport
+from covid_ct_mask_net.training.files import FolderReplacement
 from covid_ct_mask_net.training.handlers import EvaluationWriter
 from covid_ct_mask_net.training.lesion_statistics import SliceLesions, lesions_of, write_lesions
 from covid_ct_mask_net.training.metrics.protocols import Protocol, protocol
-from covid_ct_mask_net.training.predictions import MAIN, check_evaluation_name
+from covid_ct_mask_net.training.predictions import MAIN, check_evaluation_name, evaluation_stem
 from covid_ct_mask_net.training.runs import Evaluation, RunInfo, add_evaluation, check_source
 from covid_ct_mask_net.training.samples import (
     Sample,
@@ -33,6 +34,7 @@ from covid_ct_mask_net.training.samples import (
     detected,
     grey_levels,
     highest_mask_logits,
+    samples_folder,
     spread_out,
     write_sample,
 )
@@ -107,6 +109,8 @@ class WriteDetections(EvaluationWriter):
         For a folder without ``run.json``.
     classifier : CovidCTMaskNet, optional
         Gives samples their class logits.
+    window : mapping, optional
+        HU window that volumes were read under (`sources.window_settings`), which figures are written with.
     """
 
     def __init__(
@@ -117,6 +121,7 @@ class WriteDetections(EvaluationWriter):
         records: Sequence[Record],
         described: RunInfo,
         classifier: CovidCTMaskNet | None = None,
+        window: Mapping[str, float] | None = None,
     ) -> None:
         if not records:
             raise UsageError("NO_SLICES", "There are no slices to evaluate.")
@@ -127,13 +132,18 @@ class WriteDetections(EvaluationWriter):
         self.records = records
         self.described = described
         self.classifier = classifier
+        self.window = dict(window) if window else {}
         self.mask_type = detector.settings.mask_type
         self._shown = {records[index][FILE] for index in spread_out(len(records), plan.samples)}
         self._report = DetectionReport(self.mask_type, plan.original)
         self._lesions: list[SliceLesions] = []
+        self._samples = FolderReplacement(samples_folder(self.folder, plan.name))
+        self._overlays = FolderReplacement(self.folder / evaluation_stem(OVERLAYS, plan.name))
 
     def reset(self) -> None:
         """Forget all slices."""
+        self._samples.begin()
+        self._overlays.begin()
         self._report = DetectionReport(self.mask_type, self.plan.original)
         self._lesions.clear()
 
@@ -146,7 +156,7 @@ class WriteDetections(EvaluationWriter):
             )
             self._lesions += lesions_of(item[FILE], labels)
             if item[FILE] in self._shown:
-                write_sample(self.folder, self._sample(item, labels))
+                write_sample(self._samples.partial, self._sample(item, labels))
             if self.plan.overlays:
                 self._overlay(item, labels, detection)
 
@@ -172,24 +182,26 @@ class WriteDetections(EvaluationWriter):
     ) -> None:
         found = {self.detector.settings.roi_nms: SampleDetections.of(detection)}
         sample = Sample(item[FILE], grey_levels(item[IMAGE]), labels, found)
-        name = self.plan.name
-        overlays = OVERLAYS if name == MAIN else f"{OVERLAYS}-{name}"
-        write_overlay(self.folder, sample, self.mask_type, self.plan.overlay_score, overlays)
+        write_overlay(self._overlays.partial, sample, self.mask_type, self.plan.overlay_score)
 
     def write(self) -> None:
         """Write figures and what belongs to them."""
         plan = self.plan
         write_lesions(self.folder, self._lesions, plan.name)
+        self._samples.replace()
+        if plan.overlays:
+            self._overlays.replace()
         evaluation = Evaluation(plan.dataset or plan.name, plan.source, data_hash(self.records))
-        add_evaluation(self.folder, plan.name, evaluation, self._report.compute(), self.described)
+        noted = {"window": self.window} if self.window else {}
+        add_evaluation(
+            self.folder, plan.name, evaluation, {**self._report.compute(), **noted}, self.described
+        )
 
 
-def write_overlay(
-    folder: Path, sample: Sample, mask_type: MaskType, score: float, overlays: str = OVERLAYS
-) -> Path | None:
-    """Draw a slice with its detections from a score on into ``overlays``, or another folder of a folder."""
+def write_overlay(folder: Path, sample: Sample, mask_type: MaskType, score: float) -> Path | None:
+    """Draw a slice with its detections from a score on into a folder."""
     stem = sample.file.rsplit(".", 1)[0].replace("/", "_")
-    return inference_overlay(sample, folder / overlays / f"{stem}.png", mask_type, score)
+    return inference_overlay(sample, folder / f"{stem}.png", mask_type, score)
 
 
 def loaded_detector(

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,56 @@ def write_text(path: Path, text: str) -> Path:
     except OSError as error:
         raise OutputError("RUN_NOT_WRITTEN", f"{path} could not be written: {error.strerror}.") from error
     return path
+
+
+class FolderReplacement:
+    """Files that take the place of a whole folder once the last is written, so that none of before stays.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The folder; there may be none yet.
+
+    Attributes
+    ----------
+    partial
+        Folder beside it, which the new files are written into.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.partial = path.with_name(f".{path.name}.partial")
+
+    def begin(self) -> None:
+        """Remove what was begun before and never put in place.
+
+        Raises
+        ------
+        OutputError
+            ``RUN_NOT_WRITTEN``; likewise from `replace`.
+        """
+        self._without(self.partial)
+
+    def replace(self) -> None:
+        """Put the new files in place; where none were written, the folder goes."""
+        self._without(self.path)
+        if self.partial.is_dir():
+            try:
+                self.partial.replace(self.path)
+            except OSError as error:
+                raise self._failure(error) from error
+
+    def _without(self, folder: Path) -> None:
+        if folder.exists():
+            try:
+                shutil.rmtree(folder)
+            except OSError as error:
+                raise self._failure(error) from error
+
+    def _failure(self, error: OSError) -> OutputError:
+        return OutputError(
+            "RUN_NOT_WRITTEN", f"{self.path} could not be replaced: {error.strerror or error}."
+        )
 
 
 def csv_text(lines: Sequence[Sequence[str]]) -> str:

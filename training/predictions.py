@@ -106,8 +106,13 @@ def predictions_file(name: str) -> str:
 
 
 def evaluation_file(stem: str, name: str) -> str:
-    """Return the name of a CSV file that each evaluation has of its own; the main one's is the stem alone."""
-    return f"{stem}.csv" if name == MAIN else f"{stem}-{name}.csv"
+    """Return the name of a CSV file that each evaluation has of its own."""
+    return f"{evaluation_stem(stem, name)}.csv"
+
+
+def evaluation_stem(stem: str, name: str) -> str:
+    """Return how files and folders of an evaluation are called; those of the main one by the stem alone."""
+    return stem if name == MAIN else f"{stem}-{name}"
 
 
 def check_evaluation_name(name: str) -> None:

@@ -9,7 +9,8 @@
     RUN/metrics.json          figures by evaluation (`evaluation.classification_report`, `DetectionReport`)
     RUN/lesions.csv           lesions of each evaluated slice (`lesion_statistics`), for Figure 2
     RUN/lesions-NAME.csv      those of further evaluations
-    RUN/samples/NAME.npz      slices with masks and detections, for figures (`samples.write_sample`)
+    RUN/samples/FILE.npz      slices with masks and detections, for figures (`samples.write_sample`)
+    RUN/samples-NAME/         those of further evaluations
 
 Predictions are described and written by `predictions`. Numbers in tables are computed again from predictions;
 ``metrics.json`` is for people and for detection figures, which need the images.

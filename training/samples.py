@@ -1,7 +1,7 @@
-"""Slices with masks and detections for figures: ``RUN/samples/NAME.npz``.
+"""Slices with masks and detections for figures: ``RUN/samples/FILE.npz``.
 
-Figures 1 and 6 of the paper and the logit maps of the original's README are drawn from these files, so that
-drawing needs neither the data sets nor the network.
+Those of further evaluations lie in ``RUN/samples-NAME``. Figures 1 and 6 of the paper and the logit maps of
+the original's README are drawn from these files, so that drawing needs neither the data sets nor the network.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ from torch import Tensor
 from covid_ct_mask_net.errors import OutputError, RefusedInputError
 from covid_ct_mask_net.networks.detector import LesionDetector
 from covid_ct_mask_net.training.metrics.coco import MASK_THRESHOLD
+from covid_ct_mask_net.training.predictions import MAIN, evaluation_stem
 
-FOLDER = "samples"
+_STEM = "samples"
 _SCHEMA = "covid-ct-mask-net/sample/1"
 # Probabilities of exactly 0 or 1 have no logit; float32 masks reach both.
 _LOGIT_LIMIT = 30.0
@@ -111,8 +112,13 @@ def highest_mask_logits(detection: Mapping[str, Tensor]) -> NDArray[np.float32]:
     return np.where(inside, clipped, np.nan).astype(np.float32)
 
 
+def samples_folder(folder: Path, name: str = MAIN) -> Path:
+    """Return where the samples of an evaluation lie in its run folder."""
+    return folder / evaluation_stem(_STEM, name)
+
+
 def write_sample(folder: Path, sample: Sample) -> Path:
-    """Write a sample into a run folder; its file is named after the slice.
+    """Write a sample into a folder of samples; its file is named after the slice.
 
     Returns
     -------
@@ -135,7 +141,7 @@ def write_sample(folder: Path, sample: Sample) -> Path:
             f"boxes_{index}": one.boxes, f"labels_{index}": one.labels, f"scores_{index}": one.scores,
             f"masks_{index}": np.packbits(one.masks.reshape(len(one.masks), sample.image.size), axis=1),
         }  # fmt: skip
-    path = folder / FOLDER / f"{_file_stem(sample.file)}.npz"
+    path = folder / f"{_file_stem(sample.file)}.npz"
     partial = path.with_name(f".{path.name}.partial")
     content = io.BytesIO()
     np.savez_compressed(content, **arrays)
@@ -148,15 +154,15 @@ def write_sample(folder: Path, sample: Sample) -> Path:
     return path
 
 
-def read_samples(folder: Path) -> list[Sample]:
-    """Return the samples of a run folder by name; none if it has no such folder.
+def read_samples(folder: Path, name: str = MAIN) -> list[Sample]:
+    """Return the samples that an evaluation left in its run folder, by name; none if it left none.
 
     Raises
     ------
     RefusedInputError
         If a file is damaged or of another kind; the sentence names it.
     """
-    return [_read(path) for path in sorted((folder / FOLDER).glob("*.npz"))]
+    return [_read(path) for path in sorted(samples_folder(folder, name).glob("*.npz"))]
 
 
 def spread_out(count: int, wanted: int) -> list[int]:

@@ -21,7 +21,7 @@ from covid_ct_mask_net.training.datasets.records import (
     make_record,
     stem_of,
 )
-from covid_ct_mask_net.training.detector_evaluation import write_overlay
+from covid_ct_mask_net.training.detector_evaluation import OVERLAYS, write_overlay
 from covid_ct_mask_net.training.files import csv_text, write_text
 from covid_ct_mask_net.training.handlers import EvaluationWriter
 from covid_ct_mask_net.training.metrics.coco import detector_class_names
@@ -134,7 +134,7 @@ class WriteSliceDetections(EvaluationWriter):
             if self.overlays:
                 drawn = {self.detector.settings.roi_nms: found}
                 sample = Sample(item[FILE], grey_levels(item[IMAGE]), detections=drawn)
-                write_overlay(self.folder, sample, self.mask_type, self.confidence)
+                write_overlay(self.folder / OVERLAYS, sample, self.mask_type, self.confidence)
 
     def _above(self, file: str, found: SampleDetections) -> list[Found]:
         names = detector_class_names(self.mask_type)

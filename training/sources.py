@@ -201,7 +201,7 @@ def classification_transforms(
 
 
 def window_settings(records: Sequence[Record], window_level: float, window_width: float) -> dict[str, float]:
-    """Return the HU window for ``run.json``: nothing where slices are images, which carry theirs already."""
+    """Return the HU window for ``run.json`` and ``metrics.json``: nothing for images, which carry theirs."""
     if not any(VOLUME_SLICE in one for one in records):
         return {}
     return {"window_level": float(window_level), "window_width": float(window_width)}

@@ -17,6 +17,7 @@ from covid_ct_mask_net.errors import NotAssessableError, UsageError
 from covid_ct_mask_net.geometry import voxel_spacing, voxel_volume_ml
 from covid_ct_mask_net.results import Reason
 from covid_ct_mask_net.transforms.blank_slices import blank_slices, fill_inside, shown_range
+from covid_ct_mask_net.transforms.implausible_slices import implausible_slices
 from covid_ct_mask_net.transforms.lung_mask import WARNINGS
 
 # Muscle and blood: where noise is not confused with structure.
@@ -48,8 +49,8 @@ class CheckQualityd(MapTransform):
     metal_ml : float
         From this volume of metal on a warning (``METAL``): its streaks look like consolidation.
     slice_jump : float
-        A slice that differs from the mean of its neighbours by more than this multiple of what is usual in
-        the volume gets a warning (``SLICE_IMPLAUSIBLE``): pixels may be damaged in a way no decoder notices.
+        Slices, alone or up to three in a row, that differ from those around them by more than this multiple
+        of what is usual in the volume get a warning (``SLICE_IMPLAUSIBLE``; see `implausible_slices`).
     blank_share : float
         Share of the slices that may show nothing, those at the ends of the volume left aside.
     blank_gap_mm : float
@@ -71,7 +72,7 @@ class CheckQualityd(MapTransform):
         noise_warning_hu: float = 150.0,
         noise_limit_hu: float = 400.0,
         metal_ml: float = 2.0,
-        slice_jump: float = 6.0,
+        slice_jump: float = 4.0,
         blank_share: float = 0.1,
         blank_gap_mm: float = 25.0,
     ) -> None:
@@ -229,21 +230,3 @@ def tissue_noise(hu: NDArray[np.float32]) -> float | None:
     if differences.size < 1000:
         return None
     return float(np.median(differences) / (0.6745 * np.sqrt(2.0)))
-
-
-def implausible_slices(hu: NDArray[np.float32], jump: float) -> tuple[int, ...]:
-    """Return slices whose difference to the mean of their neighbours is out of all proportion."""
-    if hu.shape[2] < 5:
-        return ()
-    # Three slices at a time: a volume may be as large as memory allows.
-    slices = hu.transpose(2, 1, 0)[:, ::4, ::4]
-    off = np.empty(len(slices) - 2)
-    below, here = slices[0].astype(np.float32), slices[1].astype(np.float32)
-    for index in range(len(off)):
-        above = slices[index + 2].astype(np.float32)
-        off[index] = np.abs(here - (below + above) / 2).mean(dtype=np.float64)
-        below, here = here, above
-    # The neighbours of a damaged slice differ from it by half as much: only the peak counts.
-    usual = max(float(np.median(off)), 5.0)
-    peaks = (off > jump * usual) & (off >= np.maximum(np.r_[0, off[:-1]], np.r_[off[1:], 0]))
-    return tuple(int(index) + 1 for index in np.flatnonzero(peaks))

@@ -22,6 +22,8 @@ _REFERENCE = re.compile(r"@(\w+)")
 _IGNORED = "batch_size"
 _SEPARATOR = "#"
 _OF_MONAI = re.compile(r"_[a-z]+_")
+# Entries that a setting of the application replaces, which the bundle of an earlier version may not have.
+_OF_APPLICATION = {"least_slices": "limits.minimum_slices"}
 
 
 def configuration_sha256(config: Mapping[str, Any]) -> str:
@@ -57,7 +59,7 @@ def check_id(config: Mapping[str, Any], name: str) -> None:
     Raises
     ------
     UsageError
-        ``SETTING``; names ids that look alike.
+        ``SETTING``; names ids that look alike, or the setting of the application that was to replace it.
     """
     keys = name.replace("::", _SEPARATOR).split(_SEPARATOR)
     entry: Any = config
@@ -72,6 +74,11 @@ def check_id(config: Mapping[str, Any], name: str) -> None:
             close = [found for found in ids if found.rpartition(_SEPARATOR)[2] == keys[-1]]
             close = close or difflib.get_close_matches(_SEPARATOR.join(keys), ids)
             advice = f"did you mean {' or '.join(close[:3])}?" if close else "see configs/inference.yaml."
+            if name in _OF_APPLICATION:
+                advice = (
+                    f"{_OF_APPLICATION[name]} would have no effect there. Leave it at its default, or use a "
+                    "bundle of this version."
+                )
             raise UsageError("SETTING", f"There is no setting {name!r} in the configuration; {advice}")
 
 

@@ -53,8 +53,6 @@ class SliceEvidence:
         Index of the slice in the canonical volume (third axis, inferior to superior).
     logits
         Output of S in class order Control, Common Pneumonia, COVID-19.
-    probabilities
-        Softmax of the logits, same order.
     instances
         Lesions of the slice, highest score first.
     lesion_score
@@ -63,6 +61,5 @@ class SliceEvidence:
 
     slice_index: int
     logits: tuple[float, float, float]
-    probabilities: tuple[float, float, float]
     instances: tuple[LesionInstance, ...] = ()
     lesion_score: float = 0.0

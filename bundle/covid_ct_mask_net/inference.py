@@ -168,12 +168,10 @@ class SliceInferer(Inferer):
             if mask.any():
                 instances.append(LesionInstance(index, labels[label], float(score), tuple(box), offset, mask))
         first, second, third = logits.tolist()
-        p_first, p_second, p_third = torch.softmax(logits, 0).tolist()
         found = () if lungs is None else (i for i in instances if is_accepted(i, lungs, self.lesion_rules))
         return SliceEvidence(
             index,
             (first, second, third),
-            (p_first, p_second, p_third),
             tuple(instances),
             max((instance.score for instance in found), default=0.0),
         )

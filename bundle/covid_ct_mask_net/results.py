@@ -60,8 +60,9 @@ class SeriesReport:
 class GeometryReport:
     """Grid of the assessed volume and the verdict on it.
 
-    ``shape`` is (columns, rows, slices) and ``spacing_mm`` the distances along the same indices.
-    ``orientation`` is the axis code of the source (for example ``"LPS"``) before it was made canonical.
+    ``shape`` has the voxels along the axes of the source, in DICOM (columns, rows, slices), ``spacing_mm``
+    their distances along the same axes. ``orientation`` is the axis code of the source (for example
+    ``"LPS"``) before it was made canonical.
     """
 
     shape: tuple[int, int, int]
@@ -75,7 +76,11 @@ class GeometryReport:
 
 @dataclass(frozen=True)
 class DetectionReport:
-    """One detection on a slice; the box is x0, y0, x1, y1 in source pixels (column, row)."""
+    """One detection on a slice.
+
+    The box is x0, y0, x1, y1 in pixels of the source slice, counted at their edges: x along the first of the
+    source's two axes that span the slice, y along the second. In DICOM these are column and row.
+    """
 
     lesion_class: LesionClass
     score: float
@@ -87,8 +92,9 @@ class DetectionReport:
 class SliceReport:
     """Evidence of one assessed slice, in the order inferior to superior.
 
-    ``source_index`` counts along the slice axis of the source volume, ``sop_instance_uid`` names the DICOM
-    instance (absent for NIfTI), ``position_mm`` is LPS z of the slice.
+    ``source_index`` counts from 0 along that axis of the source volume which the axial slices follow: the
+    third in DICOM, any in NIfTI. ``sop_instance_uid`` names the DICOM instance (absent for NIfTI),
+    ``position_mm`` is LPS z of the slice.
     """
 
     source_index: int

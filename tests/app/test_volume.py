@@ -192,17 +192,9 @@ def test_a_first_slice_without_negative_values_does_not_decide_the_type(tmp_path
     np.testing.assert_array_equal(load(tmp_path).image[0].numpy().transpose(2, 1, 0), hu)
 
 
-@pytest.mark.parametrize(
-    ("hu", "code"),
-    [
-        (np.full_like(HU, -1000), "NO_CONTENT"),
-        (np.clip((HU + 1000) / 4, 0, 255), "NOT_HOUNSFIELD_RANGE"),
-        (np.minimum(HU, -600), "NOT_HOUNSFIELD_RANGE"),
-    ],
-)
-def test_pixels_that_cannot_be_a_chest_are_declined(tmp_path: Path, hu: np.ndarray, code: str) -> None:
-    make_ct_series(tmp_path, hu=hu)
-    assert code_of(tmp_path) == code
+def test_slices_of_one_value_each_are_declined(tmp_path: Path) -> None:
+    make_ct_series(tmp_path, hu=np.full_like(HU, -1000))
+    assert code_of(tmp_path) == "NO_CONTENT"
 
 
 def test_the_voxel_limit_is_checked_before_memory_is_taken(tmp_path: Path) -> None:

@@ -424,6 +424,18 @@ def test_row_71_no_home_no_name_nothing_writable_but_the_output(triage: CommandL
     assert TOKEN not in done.stdout + done.stderr
 
 
+def test_row_71_no_home_and_no_folder_for_temporary_files(triage: CommandLine) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _BARE, str(triage.output), str(triage.output), "triage", str(triage.inputs)],
+        cwd="/", capture_output=True, text=True, timeout=60, check=False, env={"PATH": os.environ["PATH"]},
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.startswith("NO_TEMPORARY_FOLDER: ")
+    assert "TMPDIR" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not triage.output.exists()
+
+
 # --- 72: slices that are too large for memory
 
 SMALL_MEMORY = ("--set", "limits.reduce_voxels=400000", "--set", "limits.reduce_side=96")

@@ -50,10 +50,8 @@ def rectangle(
 def evidence(
     index: int, *instances: LesionInstance, logits: tuple[float, float, float] = (0.0, 0.0, 0.0)
 ) -> SliceEvidence:
-    powers = np.exp(logits)
-    first, second, third = (float(p) for p in powers / powers.sum())
     score = max((one.score for one in instances), default=0.0)
-    return SliceEvidence(index, logits, (first, second, third), instances, score)
+    return SliceEvidence(index, logits, instances, score)
 
 
 def two_lungs(shape: tuple[int, int, int] = SHAPE) -> NDArray[np.uint8]:

@@ -9,7 +9,14 @@ import torch
 
 from builders.lesion_data import chest_slice, lesion_mask
 from covid_ct_mask_net.training.lesion_statistics import lesions_of, write_lesions
-from covid_ct_mask_net.training.samples import Sample, SampleDetections, highest_mask_logits, write_sample
+from covid_ct_mask_net.training.predictions import MAIN
+from covid_ct_mask_net.training.samples import (
+    Sample,
+    SampleDetections,
+    highest_mask_logits,
+    samples_folder,
+    write_sample,
+)
 
 
 def detection(count: int, side: int = 64, seed: int = 0) -> dict[str, torch.Tensor]:
@@ -42,12 +49,12 @@ def make_sample(number: int = 0, **changes: object) -> Sample:
     return Sample(**(values | changes))  # type: ignore[arg-type]
 
 
-def add_samples(folder: Path, count: int = 3) -> Path:
-    """Write samples and the lesions on them into a run folder; return the folder."""
+def add_samples(folder: Path, count: int = 3, name: str = MAIN) -> Path:
+    """Write samples of an evaluation and the lesions on them into a run folder; return the folder."""
     lesions = []
     for number in range(count):
         sample = make_sample(number)
-        write_sample(folder, sample)
+        write_sample(samples_folder(folder, name), sample)
         lesions += lesions_of(sample.file, np.asarray(sample.truth))
-    write_lesions(folder, lesions)
+    write_lesions(folder, lesions, name)
     return folder

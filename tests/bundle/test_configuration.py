@@ -95,6 +95,8 @@ def test_settings_that_there_are(name: str) -> None:
         ("nothing#here", "see configs/inference.yaml"),
         ("slices#0", "slices"),
         ("", "see configs/inference.yaml"),
+        # The user set another name, in the application, and cannot set what looks alike.
+        ("least_slices", "limits.minimum_slices would have no effect there. Leave it at its default"),
     ],
 )
 def test_settings_that_there_are_not_are_refused_with_those_that_look_alike(name: str, meant: str) -> None:

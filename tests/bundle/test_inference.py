@@ -74,9 +74,7 @@ def test_no_detection_no_mask() -> None:
 
 
 def _same(first: SliceEvidence, second: SliceEvidence) -> bool:
-    return (first.slice_index, first.logits, first.probabilities) == (
-        second.slice_index, second.logits, second.probabilities,
-    ) and all(
+    return (first.slice_index, first.logits) == (second.slice_index, second.logits) and all(
         (a.lesion_class, a.score, a.box, a.offset) == (b.lesion_class, b.score, b.box, b.offset)
         and np.array_equal(a.mask, b.mask)
         for a, b in zip(first.instances, second.instances, strict=True)
@@ -95,8 +93,6 @@ def test_evidence_says_what_the_network_says(model: SliceModel) -> None:
     evidence = SliceInferer(batch_size=4, mask_threshold=0.5)(SLICES[:1], model, [7])[0]
     (output,) = model(SLICES[:1])
     assert evidence.logits == tuple(output.logits.double().tolist())
-    assert sum(evidence.probabilities) == pytest.approx(1.0, abs=1e-12)
-    assert np.argmax(evidence.probabilities) == int(output.logits.argmax())
     pasted = paste_masks_in_image(output.masks, output.boxes, (70, 90))[:, 0] > 0.5
     drawn = [mask for mask in pasted.numpy() if mask.any()]
     assert len(evidence.instances) == len(drawn)

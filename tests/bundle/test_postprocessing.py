@@ -48,7 +48,7 @@ def _data() -> dict:
     mask = np.ones((3, 4), bool)
     evidence = [
         SliceEvidence(
-            k, (0.0, 0.0, 3.0), (0.0, 0.0, 1.0),
+            k, (0.0, 0.0, 3.0),
             (LesionInstance(k, LesionClass.CONSOLIDATION, 0.9, (2.0, 5.0, 6.0, 8.0), (5, 2), mask),)
             if k in (2, 3) else (),
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import zipfile
 from pathlib import Path
@@ -13,8 +14,9 @@ from monai.bundle import ckpt_export
 
 from builders.bundles import list_weights, small_bundle
 from builders.nifti import make_ct_volume
+from covid_ct_mask_net.app.settings import AppSettings
 from covid_ct_mask_net.checkpoints import load_model
-from covid_ct_mask_net.errors import UntrustedModelError
+from covid_ct_mask_net.errors import UntrustedModelError, UsageError
 from covid_ct_mask_net.nifti_file import LoadNiftid
 from covid_ct_mask_net.paths import is_torchscript
 from covid_ct_mask_net.pipeline import load_pipeline
@@ -80,6 +82,26 @@ def test_it_carries_metadata_and_configuration(script: Path, tmp_path: Path) -> 
     with pytest.raises(UntrustedModelError, match=r"bare\.ts does not carry metadata\.json") as caught:
         read_configuration(tmp_path / "bare.ts")
     assert caught.value.code == "BUNDLE_MISSING"
+
+
+def test_a_file_of_an_earlier_version_says_which_setting_of_the_application_it_cannot_follow(
+    script: Path, tmp_path: Path
+) -> None:
+    old = tmp_path / "models" / "old.ts"
+    old.parent.mkdir()
+    with zipfile.ZipFile(script) as source, zipfile.ZipFile(old, "w") as target:
+        for name in source.namelist():
+            content = source.read(name)
+            if name.endswith("/extra/inference.json"):
+                config = json.loads(content)
+                least = config.pop("least_slices")
+                content = json.dumps(config).replace('"@least_slices"', str(least)).encode()
+            target.writestr(name, content)
+    list_weights(tmp_path)
+    assert load_pipeline(old, AppSettings().of_inference()).model.name == "small"
+    with pytest.raises(UsageError, match=r"'least_slices' .*limits\.minimum_slices would have no") as caught:
+        load_pipeline(old, AppSettings.read(None, ["limits.minimum_slices=10"]).of_inference())
+    assert caught.value.code == "SETTING"
 
 
 def test_it_must_be_listed(script: Path, tmp_path: Path) -> None:

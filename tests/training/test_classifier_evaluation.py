@@ -80,6 +80,7 @@ def test_run_and_metrics_say_what_was_evaluated(run: Path) -> None:
     assert metrics["at_prevalence"]["Control"]["prevalence"] == 0.9
     assert metrics["demographics"] == "not available"
     assert metrics["nms"] == {"rpn_nms": 0.75, "roi_nms": 0.5}
+    assert "window" not in metrics, "images carry theirs"
     assert read.metrics["validation"]["nms"] == {"rpn_nms": 0.75, "roi_nms": 0.75}
 
 
@@ -95,6 +96,7 @@ def test_changes_are_evaluations_of_the_same_slices(run: Path) -> None:
 
 def test_samples_have_lesions_mask_logits_and_class_logits(run: Path) -> None:
     samples = read_samples(run)
+    # Slices that were changed afterwards leave them.
     assert len(samples) == 2
     for sample in samples:
         assert sample.class_logits is not None
@@ -141,10 +143,35 @@ def test_a_temperature_is_not_fitted_on_answers_of_older_weights(stale: bool, tm
     assert "test" in read_run(folder).predictions
 
 
-def _write(folder: Path, rows: list[dict[str, Any]], plan: ClassificationPlan) -> None:
-    writer = WriteClassifications(folder, plan, rows, RunInfo("classifier", "s"))
+def _write(
+    folder: Path, rows: list[dict[str, Any]], plan: ClassificationPlan, **settings: dict[str, float]
+) -> None:
+    writer = WriteClassifications(folder, plan, rows, RunInfo("classifier", "s"), **settings)
     writer.collect(rows, torch.from_numpy(logits_for(rows)))
     writer.write()
+
+
+def test_settings_that_were_evaluated_with_stand_beside_the_figures(tmp_path: Path) -> None:
+    window = {"window_level": 40.0, "window_width": 400.0}
+    plan = ClassificationPlan(class_names=SLICE_CLASS_NAMES)
+    _write(tmp_path, records(6), plan, window=window, nms={})
+    _write(tmp_path, records(6), dataclasses.replace(plan, name="plain"))
+    metrics = read_run(tmp_path).metrics
+    assert metrics["test"]["window"] == window
+    assert not {"nms", "window"} & {*metrics["plain"], *(metrics["test"].keys() - {"window"})}
+
+
+def test_samples_are_those_of_the_last_evaluation_of_that_name(tmp_path: Path) -> None:
+    plan, info = ClassificationPlan(class_names=SLICE_CLASS_NAMES, samples=1), RunInfo("classifier", "s")
+    given = {"slice_class": 0, "patient": "P", "scan": "1", "slice": 0, "image": torch.zeros(1, 4, 4)}
+    for file, name in (("a.png", "test"), ("b.png", "elsewhere"), ("c.png", "test")):
+        rows = [{**given, "file": file}]
+        writer = WriteClassifications(tmp_path, dataclasses.replace(plan, name=name), rows, info)
+        writer.reset()
+        writer.collect(rows, torch.zeros(1, 3))
+        writer.write()
+    assert [one.file for one in read_samples(tmp_path)] == ["c.png"]
+    assert [one.file for one in read_samples(tmp_path, "elsewhere")] == ["b.png"]
 
 
 def test_changed_slices_of_another_evaluation_replace_none(tmp_path: Path) -> None:

@@ -47,6 +47,7 @@ def test_each_ap_has_its_name_and_interval(run: Path) -> None:
         assert interval["value"] == pytest.approx(metrics[kind]["ap50"])
     assert metrics["protocol"]["name"] == "paper"
     assert metrics["protocol"]["changed"] == []
+    assert "window" not in metrics, "images carry theirs"
 
 
 def test_a_protocol_sets_the_detector_and_what_is_given_wins(run: Path, tmp_path: Path) -> None:
@@ -105,6 +106,24 @@ def test_a_further_evaluation_leaves_what_the_main_one_left(run: Path, tmp_path:
     plan = DetectionPlan(source="external")
     with pytest.raises(UsageError, match=r"Evaluation test of .* is internal \(small\)"):
         WriteDetections(folder, plan, loaded_detector(folder / "model.pt"), [{}], read_run(run).info)
+
+
+def test_pictures_are_those_of_the_last_evaluation_of_that_name(run: Path, tmp_path: Path) -> None:
+    data, folder = make_cncb(tmp_path / "data"), shutil.copytree(run, tmp_path / "seg")
+    before = [sample.file for sample in read_samples(folder)]
+    (data / "one.txt").write_text("0_13.jpg\n")
+    given = {"listed": "one.txt", "samples": 1, "overlays": True, "minimum_area": 20}
+    evaluate("evaluate_segmentation.yaml", data, folder, **given, evaluation="elsewhere", source="external")
+    assert [sample.file for sample in read_samples(folder)] == before
+    assert [sample.file for sample in read_samples(folder, "elsewhere")] == ["0_13.jpg"]
+    evaluate("evaluate_segmentation.yaml", data, folder, **given)
+    assert [sample.file for sample in read_samples(folder)] == ["0_13.jpg"]
+    assert [path.name for path in (folder / "overlays").iterdir()] == ["0_13.png"]
+    evaluate("evaluate_segmentation.yaml", data, folder, listed="one.txt", samples=0, minimum_area=20)
+    assert read_samples(folder) == []
+    # Overlays stay until others are drawn.
+    assert (folder / "overlays" / "0_13.png").is_file()
+    assert not list(folder.glob(".*.partial"))
 
 
 def test_the_configuration_has_the_properties_of_a_bundle(run: Path, tmp_path: Path) -> None:

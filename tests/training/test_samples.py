@@ -15,6 +15,7 @@ from covid_ct_mask_net.training.samples import (
     grey_levels,
     highest_mask_logits,
     read_samples,
+    samples_folder,
     spread_out,
     write_sample,
 )
@@ -41,7 +42,7 @@ def test_a_sample_comes_back(tmp_path: Path) -> None:
         class_logits=np.array([1.0, -2.0, 3.5]),
         slice_class=2,
     )
-    path = write_sample(tmp_path, sample)
+    path = write_sample(samples_folder(tmp_path), sample)
     assert path.name == "sub_folder_2_1_3_0004.npz"
     (back,) = read_samples(tmp_path)
     assert (back.file, back.slice_class) == (sample.file, 2)
@@ -56,10 +57,10 @@ def test_a_sample_comes_back(tmp_path: Path) -> None:
 
 
 def test_slices_without_masks_and_detections_are_samples_too(tmp_path: Path) -> None:
-    write_sample(tmp_path, Sample("a.png", np.zeros((4, 5), np.uint8)))
+    write_sample(samples_folder(tmp_path), Sample("a.png", np.zeros((4, 5), np.uint8)))
     (back,) = read_samples(tmp_path)
     assert (back.truth, back.mask_logits, back.class_logits, back.slice_class) == (None, None, None, None)
-    assert read_samples(tmp_path / "elsewhere") == []
+    assert read_samples(tmp_path, "elsewhere") == []
 
 
 def test_mask_logits_are_the_highest_inside_boxes() -> None:
@@ -83,7 +84,7 @@ def test_samples_are_spread_over_the_slices() -> None:
 
 
 def test_damaged_files_are_named(tmp_path: Path) -> None:
-    path = write_sample(tmp_path, Sample("a.png", np.zeros((4, 5), np.uint8)))
+    path = write_sample(samples_folder(tmp_path), Sample("a.png", np.zeros((4, 5), np.uint8)))
     path.write_bytes(path.read_bytes()[:40])
     with pytest.raises(RefusedInputError, match=r"a\.npz is no sample"):
         read_samples(tmp_path)

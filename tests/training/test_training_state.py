@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,12 @@ import pytest
 import torch
 from ignite.engine import Engine
 
+from builders.evaluations import small_weights
+from builders.lesion_data import make_cncb, make_covidx
+from builders.training import classifier_workflow, segmentation_workflow
 from covid_ct_mask_net.errors import RefusedInputError, UsageError
+from covid_ct_mask_net.paths import bundle_root
+from covid_ct_mask_net.training.handlers import StopWithoutGain
 from covid_ct_mask_net.training.training_state import SaveState, TrainingState
 
 
@@ -48,6 +54,30 @@ def test_network_optimizer_schedule_and_counters_come_back(tmp_path: Path) -> No
     assert second.evaluator.state.best_metric_epoch == 2  # type: ignore[union-attr]
     moments = [next(iter(s.optimizer.state.values()))["exp_avg"] for s in (first, second)]
     assert torch.equal(*moments)
+
+
+def test_what_stops_a_training_is_part_of_its_state_whatever_its_handlers_are(tmp_path: Path) -> None:
+    run, weights = tmp_path / "run", str(small_weights(tmp_path / "start") / "model.pt")
+    for training in (
+        segmentation_workflow(make_cncb(tmp_path / "cncb"), run, train__handlers=["@train#stopping"]),
+        classifier_workflow(
+            make_covidx(tmp_path / "covidx") / "images", run, weights=weights, mode="s_bn",
+            train__handlers=["@train#stopping"],
+        ),
+    ):  # fmt: skip
+        training.parser.parse()
+        (handler,) = training.parser.get_parsed_content("train#handlers")
+        assert isinstance(handler, StopWithoutGain)
+        assert training.parser.get_parsed_content("state").parts == {"stopping": handler}
+    training = segmentation_workflow(tmp_path / "cncb", run)
+    training.parser.parse()
+    stopping = training.parser.get_parsed_content("state").parts["stopping"]
+    assert stopping in training.parser.get_parsed_content("train#handlers")
+
+
+def test_no_configuration_names_an_entry_by_its_place_in_a_list() -> None:
+    for path in (bundle_root() / "configs").glob("*.yaml"):
+        assert not re.findall(r"@[\w#]+#\d+", path.read_text(encoding="utf-8")), path.name
 
 
 def test_a_run_is_never_written_over_unasked(tmp_path: Path) -> None:

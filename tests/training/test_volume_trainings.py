@@ -127,7 +127,11 @@ def test_evaluations_have_the_window_that_is_set(
     assert "was trained with" not in caplog.text
     evaluate("evaluate_segmentation.yaml", data, run, **given, window_level=40, evaluation="bright")
     assert "window_level is 40 here" in caplog.text
+    figures = json.loads((run / "metrics.json").read_text())
+    assert (figures["test"]["window"], figures["bright"]["window"]) == (LUNG, {**LUNG, "window_level": 40.0})
     for config in ("evaluate_segmentation.yaml", "evaluate_classifier.yaml"):
         workflow = evaluation_workflow(config, data, run, layout="volumes", window_level=40, window_width=400)
         reading = _parsed(workflow, "preprocessing").transforms[0]
         assert (reading.low, reading.width) == (-160.0, 400.0)
+        written = workflow.parser.get_parsed_content("handlers#0#window")
+        assert written == {"window_level": 40.0, "window_width": 400.0}

@@ -71,6 +71,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "as lesions nor as disease: how often are they taken for pneumonia? (default: 0)",
     )
     parser.add_argument(
+        "--emphysema-share",
+        type=float,
+        metavar="SHARE",
+        help="share of phantoms with emphysema, of any class: is the lung between the holes taken for ground "
+        "glass? (default: 0.2)",
+    )
+    parser.add_argument(
         "--real",
         type=Path,
         action="append",
@@ -105,6 +112,7 @@ def run(arguments: argparse.Namespace) -> ExitCode:
             3, arguments.seed, size=384, step_mm=5.0, shares=(0.0, 0.0, 1.0), layouts=(Layout.DICOM,)
         )
     else:
+        emphysema = arguments.emphysema_share
         settings = CohortSettings(
             arguments.patients,
             arguments.seed,
@@ -113,10 +121,16 @@ def run(arguments: argparse.Namespace) -> ExitCode:
             tuple(arguments.shares),
             tuple(Layout(name) for name in arguments.format),
             arguments.mass_share,
+            **({} if emphysema is None else {"emphysema_share": emphysema}),
         )
     if arguments.real and not arguments.credit:
         raise UsageError(
             "CREDIT_MISSING", "Real series were given without --credit; say whose they are and which licence."
+        )
+    if arguments.real and arguments.emphysema_share is not None:
+        raise UsageError(
+            "EMPHYSEMA_SHARE",
+            "Emphysema is drawn into phantoms alone; leave --emphysema-share or --real out.",
         )
     real = [(f"real-{index:02d}", read_real_chests(folder)) for index, folder in enumerate(arguments.real)]
     write_cohort(arguments.output, settings, real, arguments.credit, _say)

@@ -14,7 +14,7 @@ import numpy as np
 from covid_ct_mask_net.errors import UsageError
 from covid_ct_mask_net.training.datasets.records import Record, existing_folder, make_record
 from covid_ct_mask_net.training.synthesis.grids import Grid
-from covid_ct_mask_net.training.synthesis.phantom import Chest, draw_chest
+from covid_ct_mask_net.training.synthesis.phantom import EMPHYSEMA_SHARE, Chest, draw_chest
 from covid_ct_mask_net.training.synthesis.real_lungs import read_real_chests
 from covid_ct_mask_net.training.synthesis.slice_supply import Ground
 
@@ -33,7 +33,7 @@ REAL_SLICES: dict[str, tuple[int, ...]] = {
 }
 
 
-def make_phantoms(folder: Path, count: int, first: int = 0) -> None:
+def make_phantoms(folder: Path, count: int, first: int = 0, emphysema_share: float = EMPHYSEMA_SHARE) -> None:
     """Write phantoms ``first`` to ``count`` - 1 as ``NNN.npz``; those that exist stay."""
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(first, count):
@@ -42,7 +42,7 @@ def make_phantoms(folder: Path, count: int, first: int = 0) -> None:
             continue
         rng = np.random.default_rng([SEED, number])
         step = float(rng.choice(_STEPS_MM))
-        _save(path, draw_chest(rng, SIZE, step), thin=step == _STEPS_MM[0])
+        _save(path, draw_chest(rng, SIZE, step, emphysema_share=emphysema_share), thin=step == _STEPS_MM[0])
 
 
 def load_grounds(folder: Path, real: Path | None) -> Iterator[Ground]:
@@ -124,8 +124,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--output", type=Path, required=True, help="folder for the phantoms")
     parser.add_argument("--count", type=int, default=PHANTOMS, help="how many; those that exist stay")
+    parser.add_argument(
+        "--emphysema-share",
+        type=float,
+        default=EMPHYSEMA_SHARE,
+        help="of phantoms with emphysema (default: %(default)s, as those of the shipped weights)",
+    )
     options = parser.parse_args(arguments)
-    make_phantoms(options.output, options.count)
+    make_phantoms(options.output, options.count, emphysema_share=options.emphysema_share)
 
 
 if __name__ == "__main__":

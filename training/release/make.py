@@ -26,7 +26,7 @@ from covid_ct_mask_net.training.release.pack import pack
 from covid_ct_mask_net.training.synthesis.cohort import CohortSettings, Layout, write_cohort
 
 VALIDATION = CohortSettings(60, 808, size=320, shares=(0.0, 1.0, 0.0), layouts=(Layout.NIFTI,))
-TEST = CohortSettings(42, 909, size=320, shares=(0.0, 0.0, 1.0), layouts=(Layout.NIFTI,))
+TEST = CohortSettings(120, 1909, size=320, shares=(0.0, 0.0, 1.0), layouts=(Layout.NIFTI,))
 
 DETECTOR = ("train_segmentation.yaml", "train_segmentation_synthetic.yaml")
 BOXES = ("train_classifier.yaml", "train_classifier_synthetic.yaml")

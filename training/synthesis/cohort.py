@@ -23,7 +23,7 @@ from covid_ct_mask_net.training.files import csv_text, write_text
 from covid_ct_mask_net.training.synthesis.dicom_files import SeriesText, write_series
 from covid_ct_mask_net.training.synthesis.grids import Grid
 from covid_ct_mask_net.training.synthesis.patients import Patient, implanted_patient, phantom_patient
-from covid_ct_mask_net.training.synthesis.phantom import Chest
+from covid_ct_mask_net.training.synthesis.phantom import EMPHYSEMA_SHARE, Chest
 
 SPLITS = ("train", "val", "test")
 # Slices with less lung are not shown to the networks (transforms/slices.py), nor less lesion called diseased.
@@ -60,6 +60,8 @@ class CohortSettings:
         What to write.
     mass_share
         Of patients, of any class, with solid masses in their lungs, which are no lesions and no disease here.
+    emphysema_share
+        Of phantoms, of any class, with emphysema.
     """
 
     patients: int
@@ -69,6 +71,7 @@ class CohortSettings:
     shares: tuple[float, float, float] = (0.7, 0.15, 0.15)
     layouts: tuple[Layout, ...] = (Layout.NIFTI, Layout.SLICES)
     mass_share: float = 0.0
+    emphysema_share: float = EMPHYSEMA_SHARE
 
     def __post_init__(self) -> None:
         if self.patients < 1:
@@ -77,10 +80,11 @@ class CohortSettings:
             raise UsageError("SETTING", f"The size is {self.size} pixels, but must be at least 64.")
         if min(self.shares) < 0 or abs(sum(self.shares) - 1) > 1e-6:
             raise UsageError("SETTING", f"The shares of the splits are {self.shares}, but must sum to 1.")
-        if not 0 <= self.mass_share <= 1:
-            raise UsageError(
-                "SETTING", f"The share of patients with masses is {self.mass_share}, but must lie in 0 to 1."
-            )
+        for what, share in (("masses", self.mass_share), ("emphysema", self.emphysema_share)):
+            if not 0 <= share <= 1:
+                raise UsageError(
+                    "SETTING", f"The share of patients with {what} is {share}, but must lie in 0 to 1."
+                )
 
 
 def draw_cohort(
@@ -108,8 +112,9 @@ def draw_cohort(
             yield patient, order[person]
         else:
             patient = phantom_patient(
-                f"{number:04d}", slice_class, rng, settings.size, settings.step_mm, settings.mass_share
-            )
+                f"{number:04d}", slice_class, rng, settings.size, settings.step_mm, settings.mass_share,
+                settings.emphysema_share,
+            )  # fmt: skip
             yield patient, order[number // len(SliceClass)]
 
 
@@ -181,7 +186,7 @@ def write_cohort(
 
 _SCAN_COLUMNS = [
     "patient", "split", "class_id", "class", "source", "slices", "step_mm", "pixel_mm", "kernel",
-    "lesions", "ggo_ml", "consolidation_ml", "lung_ml", "masses",
+    "lesions", "ggo_ml", "consolidation_ml", "lung_ml", "masses", "emphysema",
 ]  # fmt: skip
 _SLICE_COLUMNS = [
     "patient",
@@ -203,6 +208,7 @@ def _scan_row(patient: Patient, split: str) -> list[str]:
         str(len(patient.hu)), f"{patient.grid.spacing[0]:g}", f"{patient.grid.spacing[1]:.4f}",
         patient.kernel, str(found), f"{ggo:.2f}", f"{solid:.2f}", f"{lung_ml:.0f}",
         str(int(patient.masses)),
+        f"{patient.emphysema:.2f}",
     ]  # fmt: skip
 
 

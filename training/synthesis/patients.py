@@ -13,7 +13,7 @@ from covid_ct_mask_net.training.synthesis.disease import draw_lesions, map_lungs
 from covid_ct_mask_net.training.synthesis.grids import Grid, Labels, Volume
 from covid_ct_mask_net.training.synthesis.lesions import Lesion, implant
 from covid_ct_mask_net.training.synthesis.masses import with_masses
-from covid_ct_mask_net.training.synthesis.phantom import Chest, draw_chest
+from covid_ct_mask_net.training.synthesis.phantom import EMPHYSEMA_SHARE, Chest, draw_chest
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +38,8 @@ class Patient:
         ``"phantom"`` or the name of the real chest.
     masses
         Whether solid masses lie in the lungs, which are no lesions here.
+    emphysema
+        Share of a phantom's lungs that emphysema takes; of real lungs it is not known, and 0.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Patient:
     kernel: str
     source: str
     masses: bool = False
+    emphysema: float = 0.0
 
     def volume_ml(self, lesion_class: LesionClass) -> float:
         """Return the volume of a lesion type in millilitres."""
@@ -69,6 +72,7 @@ def phantom_patient(
     size: int,
     step_mm: float | None = None,
     mass_share: float = 0.0,
+    emphysema_share: float = EMPHYSEMA_SHARE,
 ) -> Patient:
     """Return a patient with a phantom chest.
 
@@ -84,9 +88,11 @@ def phantom_patient(
         Distance of slices; drawn from 2.5 to 8 mm if not given.
     mass_share : float
         Probability that the patient has solid masses, whatever the class.
+    emphysema_share : float
+        Probability that the patient has emphysema, whatever the class.
     """
     step = step_mm or float(rng.choice([2.5, 4.0, 5.0, 6.0, 8.0]))
-    chest = draw_chest(rng, size, step)
+    chest = draw_chest(rng, size, step, emphysema_share=emphysema_share)
     lesions = draw_lesions(slice_class, map_lungs(chest.lungs, chest.grid, chest.roots), rng)
     clear, free, masses = _with_masses(chest, mass_share, rng)
     planted = implant(clear, free, chest.grid, lesions, rng, chest.airways)
@@ -94,7 +100,7 @@ def phantom_patient(
     hu = acquire(planted.hu, free, chest.grid, how, rng)
     return Patient(
         name, slice_class, hu, chest.lungs, planted.labels, planted.instances, chest.grid, tuple(lesions),
-        how.kernel, "phantom", masses,
+        how.kernel, "phantom", masses, chest.emphysema,
     )  # fmt: skip
 
 

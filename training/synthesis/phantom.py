@@ -21,6 +21,8 @@ from covid_ct_mask_net.training.synthesis.trees import Tree, coverage, grow_tree
 
 # Planes nearer than this are means of one plane more a slice.
 _PLANE_MM = 2.5
+# Of phantoms with emphysema, where nobody says another.
+EMPHYSEMA_SHARE = 0.2
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,8 @@ class Chest:
         Share of each voxel that bronchi fill, float32: lesions leave them open. None where it is not known.
     roots
         Where bronchi enter each lung, (z, y, x) in mm; None where that is not known.
+    emphysema
+        Share of the lungs that emphysema takes, as it was drawn; 0 where that is not known.
     """
 
     hu: Volume
@@ -68,21 +72,29 @@ class Chest:
     grid: Grid
     airways: Volume | None
     roots: dict[int, tuple[float, float, float]] | None
+    emphysema: float = 0.0
 
 
-def draw_mimics(rng: np.random.Generator) -> Mimics:
-    """Return random mimics; most chests have a little of some."""
+def draw_mimics(rng: np.random.Generator, emphysema_share: float = EMPHYSEMA_SHARE) -> Mimics:
+    """Return random mimics; most chests have a little of some, and such a share of them emphysema."""
+    emphysema = [1 - emphysema_share, emphysema_share]
     return Mimics(
         dependent_hu=float(rng.choice([0.0, 1.0], p=[0.35, 0.65]) * rng.uniform(60, 320)),
         dependent_mm=rng.uniform(3, 11),
         bands=int(rng.choice([0, 1, 2, 3], p=[0.6, 0.2, 0.12, 0.08])),
         nodules=int(rng.choice([0, 1, 2, 5], p=[0.55, 0.2, 0.15, 0.1])),
-        emphysema=float(rng.choice([0.0, 1.0], p=[0.8, 0.2]) * rng.uniform(0.05, 0.3)),
+        emphysema=float(rng.choice([0.0, 1.0], p=emphysema) * rng.uniform(0.05, 0.3)),
         scar=bool(rng.random() < 0.25),
     )
 
 
-def draw_chest(rng: np.random.Generator, size: int, step_mm: float, field_mm: float | None = None) -> Chest:
+def draw_chest(
+    rng: np.random.Generator,
+    size: int,
+    step_mm: float,
+    field_mm: float | None = None,
+    emphysema_share: float = EMPHYSEMA_SHARE,
+) -> Chest:
     """Return a random chest.
 
     Parameters
@@ -94,8 +106,10 @@ def draw_chest(rng: np.random.Generator, size: int, step_mm: float, field_mm: fl
         Slice thickness and distance.
     field_mm : float, optional
         Field of view; by default one that holds the body, sometimes cutting the skin.
+    emphysema_share : float
+        Probability that the chest has emphysema.
     """
-    anatomy, mimics = draw_anatomy(rng), draw_mimics(rng)
+    anatomy, mimics = draw_anatomy(rng), draw_mimics(rng, emphysema_share)
     field = field_mm or 2 * anatomy.body_half_width * rng.uniform(0.93, 1.15)
     grid = axial_grid(size, field, rng.uniform(-25, -5), anatomy.height + rng.uniform(4, 18), step_mm)
     tube = _Tubes.grow(anatomy, rng)
@@ -114,7 +128,7 @@ def draw_chest(rng: np.random.Generator, size: int, step_mm: float, field_mm: fl
         _draw_table(hu[index], table_y, y, x)
     _add_texture(hu, lungs, grid, mimics, rng)
     _add_mimics(hu, lungs, grid, mimics, rng)
-    return Chest(hu, lungs, grid, airways, anatomy.hilum)
+    return Chest(hu, lungs, grid, airways, anatomy.hilum, mimics.emphysema)
 
 
 @dataclass(frozen=True, eq=False)

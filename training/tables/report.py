@@ -13,7 +13,7 @@ from covid_ct_mask_net.training.files import write_text
 from covid_ct_mask_net.training.lesion_statistics import SliceLesions, read_lesions
 from covid_ct_mask_net.training.predictions import MAIN
 from covid_ct_mask_net.training.runs import Run, read_run
-from covid_ct_mask_net.training.samples import read_samples
+from covid_ct_mask_net.training.samples import Sample, read_samples
 from covid_ct_mask_net.training.tables import checks, classes, external, lesions, plots, settings_table, sizes
 from covid_ct_mask_net.training.tables.measured import dataset_of, run_label
 from covid_ct_mask_net.training.tables.overlays import figure_1, figure_6, logit_figure
@@ -112,21 +112,37 @@ def _figures(runs: Sequence[Run], folder: Path, options: ReportOptions) -> Itera
         yield "Figure 2: lesions of the data set given", path
     for run in runs:
         name, label = run.folder.name, run_label(run)
-        # Samples belong to the main evaluation.
-        samples = [] if MAIN in run.left_out else read_samples(run.folder)
-        mask_type = MaskType(run.info.mask_type)
+        for evaluation, samples in _samples(run).items():
+            yield from _slices(run, folder, evaluation, samples)
         if run.info.kind == "segmentation":
-            yield f"Figure 1: slices with masks, {label}", figure_1(samples, folder / f"figure-1-{name}.png")
             if not shown:
                 yield from _distributions(run, folder)
-            path = figure_6(samples, folder / f"figure-6-{name}.png", mask_type)
-            yield f"Figure 6: detections by RoI NMS, {label}", path
         else:
             yield f"Confusion matrix, {label}", plots.confusion_figure(run, folder / f"confusion-{name}.png")
             yield f"Reliability, {label}", plots.reliability_figure(run, folder / f"reliability-{name}.png")
-        path = logit_figure(samples, folder / f"logits-{name}.png", run.info.class_names, mask_type)
-        yield f"Mask and class logits, {label}", path
         yield f"Training curves, {label}", plots.training_curves(run, folder / f"curves-{name}.png")
+
+
+def _samples(run: Run) -> dict[str, list[Sample]]:
+    """Return the samples of the main evaluation, even if there are none, and of others that left some."""
+    further = sorted(one for one in run.info.evaluations if one != MAIN)
+    found = {one: [] if one in run.left_out else read_samples(run.folder, one) for one in (MAIN, *further)}
+    return {name: samples for name, samples in found.items() if samples or name == MAIN}
+
+
+def _slices(
+    run: Run, folder: Path, evaluation: str, samples: Sequence[Sample]
+) -> Iterator[tuple[str, Path | None]]:
+    """Yield what is drawn from the samples of one evaluation."""
+    main, mask_type = evaluation == MAIN, MaskType(run.info.mask_type)
+    label = run_label(run) if main else f"{run_label(run)}, {dataset_of(run, evaluation)}"
+    end = f"{run.folder.name}.png" if main else f"{run.folder.name}-{evaluation}.png"
+    if run.info.kind == "segmentation":
+        yield f"Figure 1: slices with masks, {label}", figure_1(samples, folder / f"figure-1-{end}")
+        path = figure_6(samples, folder / f"figure-6-{end}", mask_type)
+        yield f"Figure 6: detections by RoI NMS, {label}", path
+    path = logit_figure(samples, folder / f"logits-{end}", run.info.class_names, mask_type)
+    yield f"Mask and class logits, {label}", path
 
 
 def _distributions(run: Run, folder: Path) -> Iterator[tuple[str, Path | None]]:

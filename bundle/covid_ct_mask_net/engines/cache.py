@@ -4,6 +4,10 @@ A graph lies under a key of all it depends on: weights, settings, precision, ver
 builds it. Beside it lies a list of the SHA-256 of its files, written last: a graph that a failing disk or a
 power cut has altered would compute other numbers, and nobody would see it. Where nothing can be written, as
 in a read-only container without a home, graphs are built in memory each time.
+
+Processes share a folder without locks: files come by renaming, their hashes last, and who misses a file
+builds the graph again. Whenever a graph is stored, those that were not used for long are removed: each
+version of weights, packages and code has graphs of its own.
 """
 
 from __future__ import annotations
@@ -12,10 +16,11 @@ import contextlib
 import hashlib
 import logging
 import os
+import re
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -33,6 +38,10 @@ _MODE = 0o700
 _PARTIAL = ".partial-"
 # Writing takes seconds; what is as old as this was left by a process that was killed.
 _STALE_SECONDS = 3600.0
+# A graph stays for so long without use, and of those used last as many bytes stay.
+_UNUSED_SECONDS = 30 * 24 * 3600.0
+_KEPT_BYTES = 4 * 1024**3
+_KEY = re.compile(r"[0-9a-f]{64}")
 # Torch's arithmetic makes graphs of torchvision's networks; those of int8 are calibrated by the others.
 _PACKAGES = ("openvino", "torch", "torchvision", "numpy", "nncf", "scipy", "numba")
 # Modules of this package that a graph's numbers follow from.
@@ -57,11 +66,17 @@ class GraphCache:
             return build()
         path = self.folder / f"{key}.xml"
         if _listing(path).is_file():
+            # When it was last used, for those who forget graphs; where nothing can be written, nobody does.
+            with contextlib.suppress(OSError):
+                os.utime(_listing(path))
             try:
                 _check(path)
                 return core.read_model(path)
             except (OSError, ValueError, RuntimeError) as error:
-                _log.warning(
+                # What another process has just forgotten is not damaged.
+                whole = all(file.is_file() for file in (*_files(path), _listing(path)))
+                _log.log(
+                    logging.WARNING if whole else logging.DEBUG,
                     "The cached graph %s is not as it was written (%s); it is built again.",
                     key[:12], str(error) if isinstance(error, ValueError) else type(error).__name__,
                 )  # fmt: skip
@@ -77,7 +92,7 @@ class GraphCache:
             with tempfile.TemporaryDirectory(dir=path.parent, prefix=_PARTIAL) as folder:
                 written = Path(folder) / path.name
                 ov.save_model(model, written, compress_to_fp16=False)
-                files = (written.with_suffix(".bin"), written)
+                files = _files(written)
                 listing = _listing(written)
                 listing.write_text(
                     "".join(f"{file_sha256(file)}  {file.name}\n" for file in files), encoding="utf-8"
@@ -89,8 +104,14 @@ class GraphCache:
                 for file in (*files, listing):
                     file.replace(path.parent / file.name)
             flush_file(path.parent)
+            _forget(path)
         except (OSError, RuntimeError) as error:
             _log.info("Graphs are not kept on disk: %s.", error)
+
+
+def _files(path: Path) -> tuple[Path, Path]:
+    """Return the weights and the description of a graph."""
+    return path.with_suffix(".bin"), path
 
 
 def _listing(path: Path) -> Path:
@@ -101,7 +122,7 @@ def _listing(path: Path) -> Path:
 def _check(path: Path) -> None:
     """Raise ValueError if a file of a graph is not the one that was listed."""
     listed = read_manifest(_listing(path))
-    for file in (path.with_suffix(".bin"), path):
+    for file in _files(path):
         if listed.get(file.name) != file_sha256(file):
             raise ValueError(f"{file.suffix} has another SHA-256 than was listed")
 
@@ -113,6 +134,34 @@ def _clean(folder: Path) -> None:
         with contextlib.suppress(OSError):
             if time.time() - partial.stat().st_mtime > _STALE_SECONDS:
                 shutil.rmtree(partial)
+
+
+def _forget(stored: Path) -> None:
+    """Remove graphs beside the one just stored that were not used for long or are beyond the bytes kept."""
+    room, now = _KEPT_BYTES, time.time()
+    for used, size, path in sorted(_graphs(stored.parent), reverse=True):
+        room -= size
+        if path == stored or (room >= 0 and now - used <= _UNUSED_SECONDS):
+            continue
+        # Who has read it keeps what it mapped. The hashes last: what is left half is found again.
+        with contextlib.suppress(OSError):
+            for file in (*_files(path), _listing(path)):
+                file.unlink(missing_ok=True)
+            _log.info("The cached graph %s was not used for long; it is removed.", path.stem[:12])
+
+
+def _graphs(folder: Path) -> Iterator[tuple[float, int, Path]]:
+    """Yield when each graph was last used, its bytes and its path; what is not ours is left out.
+
+    A graph of ours has a key for its name and a list of hashes that names its two files alone.
+    """
+    for listing in folder.glob("*.sha256"):
+        path = listing.with_suffix(".xml")
+        # Another process may be removing or replacing it.
+        with contextlib.suppress(OSError, ValueError):
+            if _KEY.fullmatch(path.stem) and set(read_manifest(listing)) == {f.name for f in _files(path)}:
+                size = sum(file.stat().st_size for file in _files(path) if file.is_file())
+                yield listing.stat().st_mtime, size, path
 
 
 def cache_folder(setting: str | None) -> Path | None:

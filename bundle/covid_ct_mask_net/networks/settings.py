@@ -14,6 +14,7 @@ from typing import Any, Self
 
 from covid_ct_mask_net.errors import UsageError
 from covid_ct_mask_net.labels import MaskType
+from covid_ct_mask_net.switches import switch
 
 STAGE_COUNT = 4
 FULL_BACKBONE = "resnet50"
@@ -121,11 +122,7 @@ class DetectorSettings(_Settings):
             value = getattr(self, field.name)
             if isinstance(value, list):
                 object.__setattr__(self, field.name, tuple(value))
-        # MONAI hands a switch of the command line on as text, and Python takes "false" for true.
-        switch = {"true": True, "false": False}.get(str(self.maskness).lower())
-        if switch is None:
-            raise UsageError("SETTING", f"maskness is {self.maskness!r}, but must be true or false.")
-        object.__setattr__(self, "maskness", switch)
+        object.__setattr__(self, "maskness", switch(self.maskness, "maskness"))
         if self.backbone not in (FULL_BACKBONE, *LIGHT_BACKBONES):
             raise UsageError(
                 "BACKBONE",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
+from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from pathlib import Path
 
@@ -26,6 +27,10 @@ class _Builder:
         self.calls += 1
         x = ops.parameter([1, 2], np.float32)
         return ov.Model([ops.add(x, ops.constant(np.asarray([[0.1, 3.0]], np.float32)))], [x], "sum")
+
+
+def _unwanted() -> ov.Model:
+    pytest.fail("the graph is on disk")
 
 
 def _answer(model: ov.Model) -> list[float]:
@@ -114,6 +119,101 @@ def test_what_killed_writers_left_goes_and_what_is_being_written_stays(tmp_path:
         os.utime(partial, (time.time() - age,) * 2)
     GraphCache(tmp_path).graph("key", _Builder(), ov.Core())
     assert [path.name for path in tmp_path.glob(".partial-*")] == [".partial-alive"]
+
+
+DAY = 24 * 3600
+
+
+def _aged(folder: Path, stem: str, days: float) -> None:
+    for path in folder.glob(f"{stem}*"):
+        os.utime(path, (time.time() - days * DAY,) * 2, follow_symlinks=False)
+
+
+def _names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def _graph_files(*keys: str) -> set[str]:
+    return {f"{key}{suffix}" for key in keys for suffix in (".bin", ".sha256", ".xml")}
+
+
+def test_a_graph_that_nobody_used_for_long_goes_when_another_is_stored(tmp_path: Path) -> None:
+    keys = {name: name * 64 for name in "abcdef"}
+    for key in keys.values():
+        GraphCache(tmp_path).graph(key, _Builder(), ov.Core())
+    for name, days in (("a", 31), ("b", 29), ("c", 40), ("d", 40), ("e", 40)):
+        _aged(tmp_path, keys[name], days)
+    # Left half by a process that was killed while it forgot; and by a damaged disk.
+    (tmp_path / f"{keys['e']}.bin").unlink()
+    (tmp_path / f"{keys['f']}.xml").unlink()
+    read = GraphCache(tmp_path).graph(keys["c"], _unwanted, ov.Core())
+    assert _names(tmp_path) >= _graph_files(*(keys[name] for name in "abcd")), "reading removes nothing"
+    GraphCache(tmp_path).graph("0" * 64, _Builder(), ov.Core())
+    kept = _graph_files("0" * 64, keys["b"], keys["c"], keys["f"]) - {f"{keys['f']}.xml"}
+    assert _names(tmp_path) == kept
+    _aged(tmp_path, keys["c"], 40)
+    GraphCache(tmp_path).graph("1" * 64, _Builder(), ov.Core())
+    assert f"{keys['c']}.bin" not in _names(tmp_path)
+    assert _answer(read) == pytest.approx([1.1, 4.0]), "who has read a graph keeps it"
+
+
+def test_of_many_graphs_those_used_last_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for minutes, name in enumerate("cab", start=1):
+        GraphCache(tmp_path).graph(name * 64, _Builder(), ov.Core())
+        _aged(tmp_path, name * 64, minutes / (24 * 60))
+    size = sum((tmp_path / ("a" * 64)).with_suffix(suffix).stat().st_size for suffix in (".bin", ".xml"))
+    monkeypatch.setattr(cache, "_KEPT_BYTES", 2 * size)
+    GraphCache(tmp_path).graph("0" * 64, _Builder(), ov.Core())
+    assert _names(tmp_path) == _graph_files("0" * 64, "c" * 64)
+    monkeypatch.setattr(cache, "_KEPT_BYTES", 0)
+    GraphCache(tmp_path).graph("1" * 64, _Builder(), ov.Core())
+    assert _names(tmp_path) == _graph_files("1" * 64), "the one just stored stays"
+
+
+def test_what_is_not_ours_stays_in_the_folder_however_old(tmp_path: Path) -> None:
+    GraphCache(tmp_path).graph("a" * 64, _Builder(), ov.Core())
+    for suffix in (".bin", ".xml", ".sha256"):
+        content = (tmp_path / f"{'a' * 64}{suffix}").read_bytes()
+        (tmp_path / f"model{suffix}").write_bytes(content.replace(b"a" * 64, b"model"))
+        (tmp_path / f"{'b' * 64}{suffix}").write_bytes(content)
+    (tmp_path / f"{'c' * 64}.bin").write_bytes(b"blob")
+    (tmp_path / f"{'d' * 64}.sha256").write_bytes(b"\xff\xfe")
+    (tmp_path / f"{'e' * 64}.sha256").mkdir()
+    (tmp_path / "notes.txt").write_text("mine", encoding="utf-8")
+    others = _names(tmp_path) - _graph_files("a" * 64)
+    _aged(tmp_path, "", 400)
+    GraphCache(tmp_path).graph("0" * 64, _Builder(), ov.Core())
+    assert _names(tmp_path) == others | _graph_files("0" * 64)
+
+
+def test_a_graph_that_cannot_be_removed_fails_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    GraphCache(tmp_path).graph("a" * 64, _Builder(), ov.Core())
+    _aged(tmp_path, "a", 40)
+    unlink = Path.unlink
+
+    def refused(path: Path, missing_ok: bool = False) -> None:
+        if path.stem == "a" * 64:
+            raise PermissionError(13, "Permission denied")
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", refused)
+    assert _answer(GraphCache(tmp_path).graph("0" * 64, _Builder(), ov.Core())) == pytest.approx([1.1, 4.0])
+    assert _names(tmp_path) == _graph_files("a" * 64, "0" * 64)
+
+
+def test_those_who_forget_each_other_s_graphs_meanwhile_build_them_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache, "_KEPT_BYTES", 0)
+
+    def work(turn: int) -> list[float]:
+        return _answer(GraphCache(tmp_path).graph("abc"[turn % 3] * 64, _Builder(), ov.Core()))
+
+    with ThreadPoolExecutor(4) as pool:
+        for answer in pool.map(work, range(24)):
+            assert answer == pytest.approx([1.1, 4.0])
 
 
 def test_without_a_place_graphs_are_built_in_memory(tmp_path: Path) -> None:

@@ -75,5 +75,5 @@ def test_trunk_tells_what_proposals_depend_on() -> None:
 @pytest.mark.parametrize(("given", "meant"), [(True, True), (False, False), ("false", False), ("True", True)])
 def test_a_switch_of_the_command_line_means_what_it_says(given: bool | str, meant: bool) -> None:
     assert DetectorSettings(maskness=given).maskness is meant  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match="true or false"):
+    with pytest.raises(UsageError, match="maskness is set to 'sometimes', but must be true or false"):
         DetectorSettings(maskness="sometimes")  # type: ignore[arg-type]

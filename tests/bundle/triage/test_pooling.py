@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import yaml
 
 from covid_ct_mask_net.errors import UsageError
+from covid_ct_mask_net.paths import bundle_root
 from covid_ct_mask_net.triage.pooling import (
     CappedExtentMean,
     CappedTopKMean,
@@ -184,3 +186,18 @@ def test_an_extent_becomes_slices_at_the_distance_of_a_volume() -> None:
     for wrong in ((0.0, 1.0), (-1.0, 1.0), (float("nan"), 1.0), (10.0, 0.0)):
         with pytest.raises(UsageError, match="above 0"):
             CappedExtentMean(wrong[0], step_mm=wrong[1])
+
+
+def test_the_page_explains_the_rule_of_the_configuration() -> None:
+    page = (bundle_root() / "docs" / "README.md").read_text(encoding="utf-8")
+    steps = page.partition("### From slices to the volume")[2].partition("\n## ")[0]
+    config = yaml.safe_load((bundle_root() / "configs" / "inference.yaml").read_text(encoding="utf-8"))
+    pooling, triage = config["pooling"], config["triage"]
+    assert pooling["_target_"].endswith(CappedExtentMean.__name__)
+    rule = CappedExtentMean(pooling["extent_mm"], pooling["ceiling"])
+    for said in (
+        f"by {triage['temperature']} before", f"scores {triage['support']['min_score']} or more",
+        f"with {triage['support']['weight']} of", f"From {rule.ceiling} on", f"lie in {rule.extent_mm} mm",
+        f"{rule.at_step(1.25).k} of slices 1.25 mm", f"{rule.at_step(5.0).k} of slices 5 mm",
+    ):  # fmt: skip
+        assert said in " ".join(steps.split())

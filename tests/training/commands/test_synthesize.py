@@ -21,11 +21,13 @@ def test_demo_writes_one_series_a_class(tmp_path: Path, capsys: pytest.CaptureFi
 def test_options_reach_the_cohort(tmp_path: Path) -> None:
     arguments = [
         "--patients", "1", "--seed", "2", "--size", "64", "--step", "30", "--format", "nifti",
-        "--mass-share", "1",
+        "--mass-share", "1", "--emphysema-share", "1",
     ]  # fmt: skip
     assert main(["synthesize", str(tmp_path / "out"), *arguments]) == 0
     with (tmp_path / "out" / "scans.csv").open(newline="") as file:
-        assert [scan["masses"] for scan in csv.DictReader(file)] == ["1"]
+        (scan,) = csv.DictReader(file)
+    assert scan["masses"] == "1"
+    assert 0.05 <= float(scan["emphysema"]) <= 0.3
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "cohort.json",
         "images",
@@ -33,6 +35,12 @@ def test_options_reach_the_cohort(tmp_path: Path) -> None:
         "scans.csv",
         "slices.csv",
     ]
+
+
+def test_emphysema_is_not_drawn_in_real_lungs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--real", str(tmp_path), "--credit", "a", "--emphysema-share", "0.5"]
+    assert main(["synthesize", str(tmp_path / "out"), *arguments]) == 2
+    assert "EMPHYSEMA_SHARE" in capsys.readouterr().err
 
 
 def test_real_series_need_a_credit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

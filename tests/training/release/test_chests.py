@@ -43,9 +43,10 @@ def test_records_name_phantoms_and_slices_of_real_chests(tmp_path: Path) -> None
 
 def test_the_command_makes_phantoms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
-    monkeypatch.setattr(chests, "make_phantoms", lambda *arguments: made.append(arguments))
+    monkeypatch.setattr(chests, "make_phantoms", lambda *given, **named: made.append((*given, named)))
     chests.main(["--output", str(tmp_path)])
-    assert made == [(tmp_path, 48)]
+    chests.main(["--output", str(tmp_path), "--emphysema-share", "0.5"])
+    assert made == [(tmp_path, 48, {"emphysema_share": share}) for share in (0.2, 0.5)]
 
 
 def test_the_patient_of_the_test_is_not_trained_on() -> None:

@@ -58,7 +58,7 @@ def test_steps_come_in_order_and_are_left_out_where_done(
     arguments = ["--work", str(tmp_path), "--bundle", str(tmp_path / "bundle")]
     made.main(arguments)
     assert calls == [
-        "48 phantoms", "60 patients", "42 patients", "run detector, resume False", "scores",
+        "48 phantoms", "60 patients", "120 patients", "run detector, resume False", "scores",
         "1080 slices-for-boxes", "run boxes, resume False", "3000 slices-for-head", "run head, resume False",
         "pack", "rule",
     ]  # fmt: skip

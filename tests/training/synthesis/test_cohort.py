@@ -98,7 +98,14 @@ def test_full_folders_are_left_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"patients": 0}, {"size": 10}, {"shares": (0.5, 0.2, 0.1)}, {"mass_share": 1.5}]
+    "changes",
+    [
+        {"patients": 0},
+        {"size": 10},
+        {"shares": (0.5, 0.2, 0.1)},
+        {"mass_share": 1.5},
+        {"emphysema_share": -0.1},
+    ],
 )
 def test_senseless_settings_are_refused(changes: dict[str, object]) -> None:
     with pytest.raises(UsageError):

@@ -47,6 +47,23 @@ def test_mimics_vary() -> None:
     assert 0 < sum(one.dependent_hu > 0 for one in drawn) < 60
 
 
+@pytest.mark.parametrize(("share", "least", "most"), [(0.0, 0, 0), (0.2, 4, 24), (1.0, 60, 60)])
+def test_as_many_chests_have_emphysema_as_is_asked(share: float, least: int, most: int) -> None:
+    rng = np.random.default_rng(0)
+    drawn = [draw_mimics(rng, share).emphysema for _ in range(60)]
+    assert least <= sum(one > 0 for one in drawn) <= most
+
+
+def test_emphysema_empties_its_share_of_the_lungs() -> None:
+    without, with_it = (
+        draw_chest(np.random.default_rng(8), 64, 30.0, emphysema_share=share) for share in (0.0, 1.0)
+    )
+    assert without.emphysema == 0.0
+    assert np.array_equal(without.lungs, with_it.lungs)
+    emptied = with_it.hu[with_it.lungs > 0] < without.hu[without.lungs > 0] - 20
+    assert abs(float(emptied.mean()) - with_it.emphysema) < 0.1
+
+
 def test_smooth_noise_is_smooth_and_normal() -> None:
     noise = smooth_noise((20, 40, 40), (1, 10, 10), np.random.default_rng(0))
     assert abs(float(noise.mean())) < 1e-3

@@ -61,6 +61,22 @@ def test_figure_2_is_of_each_evaluation_apart(tmp_path: Path) -> None:
     assert f"![{label}, hospital B (external)](figure-2-seg-elsewhere.png)" in index
 
 
+def test_slices_are_drawn_of_each_evaluation_that_left_some(tmp_path: Path) -> None:
+    folder = add_samples(make_segmentation_run(tmp_path / "seg"))
+    info = read_run(folder).info
+    metrics = json.loads((folder / "metrics.json").read_text())["test"]
+    for name in ("elsewhere", "nothing"):
+        add_evaluation(folder, name, Evaluation("hospital B", "external"), metrics, info)
+    add_samples(folder, 1, "elsewhere")
+    files = write_report(read_runs([folder]), tmp_path / "out", ReportOptions())
+    names = {path.name for path in files}
+    for figure in ("figure-1", "figure-6", "logits"):
+        assert {f"{figure}-seg.png", f"{figure}-seg-elsewhere.png"} <= names
+        assert f"{figure}-seg-nothing.png" not in names
+    index = files[0].read_text()
+    assert "(both), hospital B (external)](figure-1-seg-elsewhere.png)" in index
+
+
 def test_figures_may_be_left_out(tmp_path: Path) -> None:
     runs = read_runs([make_classifier_run(tmp_path / "cls")])
     files = write_report(runs, tmp_path / "out", ReportOptions(figures=False))
