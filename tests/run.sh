@@ -43,4 +43,5 @@ fi
 "$venv/bin/python" tests/typecheck.py
 # Two test files at a time, each on one thread: the networks of the tests are too small for more.
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
-exec "$venv/bin/python" -m pytest -n 2 --dist loadfile "$@"
+# A process that dies is not replaced: xdist would run its tests again at the end, and wait for ever.
+exec "$venv/bin/python" -m pytest -n 2 --dist loadfile --max-worker-restart 0 "$@"

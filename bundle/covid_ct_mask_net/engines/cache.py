@@ -30,6 +30,7 @@ from torch import nn
 
 from covid_ct_mask_net import __version__
 from covid_ct_mask_net.checkpoints import file_sha256, read_manifest
+from covid_ct_mask_net.engines.runtime import CORE
 from covid_ct_mask_net.result_set import flush_file
 
 _log = logging.getLogger(__name__)
@@ -60,7 +61,7 @@ class GraphCache:
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
 
-    def graph(self, key: str, build: Callable[[], ov.Model], core: ov.Core) -> ov.Model:
+    def graph(self, key: str, build: Callable[[], ov.Model]) -> ov.Model:
         """Return the graph of a key: from disk if it is there as it was written, or else built and kept."""
         if self.folder is None:
             return build()
@@ -71,7 +72,7 @@ class GraphCache:
                 os.utime(_listing(path))
             try:
                 _check(path)
-                return core.read_model(path)
+                return CORE.read_model(path)
             except (OSError, ValueError, RuntimeError) as error:
                 # What another process has just forgotten is not damaged.
                 whole = all(file.is_file() for file in (*_files(path), _listing(path)))

@@ -20,6 +20,7 @@ from covid_ct_mask_net.engines.cache import GraphCache, network_key
 from covid_ct_mask_net.engines.calibration import calibration_phantoms, quantise_box_heads, quantise_trunk
 from covid_ct_mask_net.engines.kernels import Pooled
 from covid_ct_mask_net.engines.post import ProposalRules, SliceRegions, pool_regions, propose
+from covid_ct_mask_net.engines.runtime import CORE
 from covid_ct_mask_net.networks.settings import DetectorSettings
 
 Floats = NDArray[np.float32]
@@ -46,15 +47,13 @@ class Program:
 
     Parameters
     ----------
-    core : Core
     model : Model
         Of fixed shapes.
     hint : str
         Precision of what is not quantised: ``f32`` or ``bf16``.
     """
 
-    def __init__(self, core: ov.Core, model: ov.Model, hint: str) -> None:
-        self._core = core
+    def __init__(self, model: ov.Model, hint: str) -> None:
         self._model = model
         self._settings = {
             "INFERENCE_PRECISION_HINT": hint,
@@ -69,7 +68,7 @@ class Program:
 
     def request(self) -> ov.InferRequest:
         """Compile the graph once more, for one worker."""
-        return self._core.compile_model(self._model, "CPU", self._settings).create_infer_request()
+        return CORE.compile_model(self._model, "CPU", self._settings).create_infer_request()
 
 
 class Compiler:
@@ -88,7 +87,6 @@ class Compiler:
         self.precision = precision
         self.rest = rest
         self.cache = cache
-        self.core = ov.Core()
 
     def trunk(self, network: FasterRCNN, settings: DetectorSettings) -> ov.Model:
         """Return the graph of backbone, FPN and RPN head, its height and width open."""
@@ -104,7 +102,7 @@ class Compiler:
             model = graph.trunk_graph(network)
             return quantise_trunk(model) if self.precision is Precision.INT8 else model
 
-        return self.cache.graph(key, build, self.core)
+        return self.cache.graph(key, build)
 
     def box_heads(self, networks: Sequence[FasterRCNN], batch: int, side: int, trunk: Trunk) -> ov.Model:
         """Return the graph of box heads; one of int8 is calibrated on regions that the trunk proposes."""
@@ -119,13 +117,11 @@ class Compiler:
             str(batch),
             str(trunk.settings.to_dict()),
         )
-        return self.cache.graph(
-            key, lambda: quantise_box_heads(model, trunk.pooled_phantoms(batch, side)), self.core
-        )
+        return self.cache.graph(key, lambda: quantise_box_heads(model, trunk.pooled_phantoms(batch, side)))
 
     def program(self, model: ov.Model, precision: Precision) -> Program:
         """Return a graph as the workers run it."""
-        return Program(self.core, model, _HINTS.get(precision, _HINTS[self.rest]))
+        return Program(model, _HINTS.get(precision, _HINTS[self.rest]))
 
 
 class Worker:

@@ -10,6 +10,7 @@ from builders.engines import light_networks
 from covid_ct_mask_net.engines import calibration
 from covid_ct_mask_net.engines.calibration import phantoms, quantise_box_heads, quantise_trunk
 from covid_ct_mask_net.engines.graph import box_graph, trunk_graph
+from covid_ct_mask_net.engines.runtime import CORE
 
 
 def test_phantoms_are_the_same_each_time_and_look_like_slices() -> None:
@@ -30,7 +31,6 @@ def test_convolutions_become_int8_but_for_the_first_and_the_ranked_ones(
     monkeypatch.setattr(calibration, "CALIBRATION_SLICES", 2)
     network = light_networks().classifier
     assert network is not None
-    core = ov.Core()
     model = trunk_graph(network)
     quantised = quantise_trunk(model)
     kinds = [node.get_type_name() for node in quantised.get_ordered_ops()]
@@ -40,7 +40,7 @@ def test_convolutions_become_int8_but_for_the_first_and_the_ranked_ones(
     outputs = []
     for one in (model, quantised):
         one.reshape([1, 2, 256, 256])
-        answer = core.compile_model(one, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})([inputs])
+        answer = CORE.compile_model(one, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})([inputs])
         outputs.append([answer[index] for index in range(len(answer))])
     for exact, rough in zip(*outputs, strict=True):
         correlation = np.corrcoef(exact.ravel(), rough.ravel())[0, 1]

@@ -13,6 +13,7 @@ from builders.engines import large_networks, light_networks
 from builders.networks import random_slices
 from covid_ct_mask_net.checkpoints import Model
 from covid_ct_mask_net.engines import graph
+from covid_ct_mask_net.engines.runtime import CORE
 
 FLOAT32 = {"INFERENCE_PRECISION_HINT": "f32"}
 
@@ -23,7 +24,7 @@ def _networks(kind: str) -> Model:
 
 
 def _run(model: ov.Model, inputs: np.ndarray) -> list[np.ndarray]:
-    outputs = ov.Core().compile_model(model, "CPU", FLOAT32)([inputs])
+    outputs = CORE.compile_model(model, "CPU", FLOAT32)([inputs])
     return [outputs[index] for index in range(len(outputs))]
 
 
