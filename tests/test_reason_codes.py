@@ -1,4 +1,4 @@
-"""docs/dicom_conformance.md lists every code of a verdict, a warning or a refused file, and no other."""
+"""Every code is listed: dicom_conformance.md has those of studies and files, deployment.md those of runs."""
 
 from __future__ import annotations
 
@@ -12,6 +12,11 @@ PAGE = (ROOT / "docs" / "dicom_conformance.md").read_text(encoding="utf-8")
 CODE = re.compile(r"`([A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+|[A-Z]{5,})`")
 # What ends in a result, with the code as first argument.
 VERDICTS = {"NotAssessableError", "RefusedInputError", "FileRefusedError", "InternalError", "Reason"}
+# What ends a run.
+ENDS = {
+    "UsageError", "UntrustedModelError", "OutputError", "CovidCTMaskNetError", "PackagingError",
+    "ReaderStartError", "AssociationError",
+}  # fmt: skip
 # Of the bundle's own reader; its page lists them (bundle/docs/README.md).
 NIFTI = "NIFTI_"
 
@@ -26,14 +31,14 @@ def texts(nodes: Iterator[ast.AST]) -> set[str]:
     return {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
 
 
-def verdicts(tree: ast.AST) -> Iterator[ast.AST]:
+def codes(tree: ast.AST, errors: set[str]) -> Iterator[ast.AST]:
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in VERDICTS:
-            yield from node.args[:1]
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in errors:
+            yield from ast.walk(node.args[0]) if node.args else ()
 
 
 def test_each_code_is_listed() -> None:
-    raised = {code for tree in trees() for code in texts(verdicts(tree))}
+    raised = {code for tree in trees() for code in texts(codes(tree, VERDICTS))}
     assert len(raised) > 50
     nifti = {code for code in raised if code.startswith(NIFTI)}
     assert raised - nifti <= set(CODE.findall(PAGE))
@@ -49,3 +54,11 @@ def test_each_listed_code_is_there() -> None:
     listed = {code for line in table for code in CODE.findall(line)}
     assert len(listed) > 60
     assert listed <= {text for tree in trees() for text in texts(ast.walk(tree))}
+
+
+def test_codes_of_runs_are_those_listed_by_exit_code() -> None:
+    raised = {code for tree in trees() for code in texts(codes(tree, ENDS)) if code.isupper()}
+    page = (ROOT / "docs" / "deployment.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[2] for line in page.splitlines() if re.match(r"\| (2|5|6|70),", line)]
+    listed = [code for row in rows for code in re.findall(r"`([A-Z_]+)`", row)]
+    assert sorted(listed) == sorted(raised)
