@@ -60,7 +60,7 @@ def _assert_equal(first: Path, second: Path, start: Path) -> None:
 
 
 def _assert_alike(first: Path, second: Path, start: Path) -> None:
-    """Both went about the same way; one process with batches of half the size goes another, as far off as long."""
+    """Both went about the same way; one process with half the batch goes another, as far off as long."""
     ours, theirs = (torch.load(run / "state.pt", weights_only=True)["network"] for run in (first, second))
     before = torch.load(start, weights_only=True)["classifier"]["state"]
     moved = [name for name, value in theirs.items() if not torch.equal(value, before[name])]
