@@ -70,6 +70,7 @@ def _assert_alike(first: Path, second: Path, start: Path) -> None:
         assert float((ours[name] - theirs[name]).norm()) < 0.4 * way, name
 
 
+@pytest.mark.slow
 def test_two_processes_train_the_detector_as_one_does(tmp_path: Path) -> None:
     data = make_cncb(tmp_path / "data", patients=5, slices=2)
     start = tmp_path / "start.pt"

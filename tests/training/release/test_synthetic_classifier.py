@@ -37,6 +37,7 @@ def _changed(before: torch.nn.Module, after: torch.nn.Module) -> set[str]:
     return {name.rsplit(".", 2)[0] for name in ours if not torch.equal(ours[name], theirs[name])}
 
 
+@pytest.mark.slow
 def test_box_head_and_s_learn_then_s_alone_and_runs_go_on(tmp_path: Path) -> None:
     images = make_covidx(tmp_path / "data", per_class=2) / "images"
     model = small_model(seed=5)
