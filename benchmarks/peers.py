@@ -22,6 +22,7 @@ from engines import networks, sides
 from torch import Tensor, nn
 
 from covid_ct_mask_net.engines.calibration import phantoms
+from covid_ct_mask_net.engines.runtime import CORE
 
 Run = Callable[[Tensor], object]
 
@@ -59,7 +60,7 @@ def _double(before: int, after: int) -> nn.Sequential:
 
 def compiled(network: nn.Module, example: Tensor) -> Run:
     """Return a network through OpenVINO on all cores."""
-    model = ov.Core().compile_model(ov.convert_model(network, example_input=example), "CPU")
+    model = CORE.compile_model(ov.convert_model(network, example_input=example), "CPU")
     return lambda image: model(image.numpy())
 
 
