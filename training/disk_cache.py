@@ -74,13 +74,11 @@ class DiskCache(PersistentDataset):
         name = hashlib.sha256(self.hash_func(item_transformed) + self.transform_hash.encode()).hexdigest()
         # No folder should hold all slices of a collection.
         path = self.folder / name[:2] / f"{name}.pt"
-        if path.is_file():
-            try:
-                return torch.load(path, weights_only=True)
-            except (RuntimeError, EOFError, UnpicklingError):
-                _LOGGER.warning("%s is damaged and is made anew.", path.name)
+        kept = read_kept(path)
+        if kept is not None:
+            return kept
         made = self._pre_transform(deepcopy(item_transformed))  # type: ignore[no-untyped-call]
-        _write(path, made)
+        write_kept(path, made)
         return made
 
 
@@ -119,11 +117,28 @@ def settings_hash(transforms: Sequence[Any]) -> bytes:
     return hashlib.sha256(json.dumps([__version__, described]).encode()).hexdigest().encode()
 
 
-def _write(path: Path, made: Any) -> None:
+def read_kept(path: Path) -> Any:
+    """Return what a file of `write_kept` holds; None where there is none, or half of one."""
+    if path.is_file():
+        try:
+            return torch.load(path, weights_only=True)
+        except (RuntimeError, EOFError, UnpicklingError):
+            _LOGGER.warning("%s is damaged and is made anew.", path.name)
+    return None
+
+
+def write_kept(path: Path, made: Any) -> None:
+    """Write tensors and plain values as a whole file, in a folder that is made.
+
+    Raises
+    ------
+    OutputError
+        If they cannot be written.
+    """
     # Loader workers and other runs may be at the same slice.
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("wb") as file:
             torch.save(made, file)
         partial.replace(path)

@@ -157,7 +157,8 @@ def cached_rows(
     shape = (variants, len(slices), classifier.settings.regions, ROW_WIDTH)
     if not len(slices):
         return RowDataset([], np.zeros(shape, dtype=np.float32), together=together)
-    key = _key(classifier, slices, device, variants, settings)
+    plain = {"variants": variants, "settings": settings, "device": torch.device(device).type}
+    key = data_key(classifier, slices, plain, changing=("s.",))
     path = Path(folder) / f"rows-{key[:32]}.npy"
     if path.is_file():
         _LOGGER.info("Rows of %d slices are taken from %s.", len(slices), path.name)
@@ -243,25 +244,31 @@ def _opened(partial: Path, shape: tuple[int, ...]) -> np.memmap:
     return rows
 
 
-def _key(
-    classifier: CovidCTMaskNet,
-    slices: SeededDataset,
-    device: torch.device | str,
-    variants: int,
-    settings: Any,
+def data_key(
+    classifier: CovidCTMaskNet, slices: SeededDataset, settings: Any, changing: tuple[str, ...]
 ) -> str:
+    """Return a hash over all that what a network computes of slices depends on.
+
+    Parameters
+    ----------
+    classifier : CovidCTMaskNet
+    slices : SeededDataset
+        Its images count by their bytes.
+    settings : plain values
+        What else there is.
+    changing : tuple of str
+        Beginnings of the names of weights that do not matter.
+    """
     digest = hashlib.sha256()
     drawn = any(isinstance(step, Randomizable) for step in slices.transform.transforms)
     plain = {
         "trunk": classifier.detector_settings.to_dict(),
         "classifier": classifier.settings.to_dict() | {"features": None, "classes": None},
-        "variants": variants, "seed": slices.seed if drawn else None, "settings": settings,
-        # The network may not be there yet.
-        "device": torch.device(device).type,
+        "seed": slices.seed if drawn else None, "settings": settings,
     }  # fmt: skip
     digest.update(json.dumps(plain, sort_keys=True).encode())
     for name, tensor in sorted(classifier.state_dict().items()):
-        if not name.startswith("s."):
+        if not name.startswith(changing):
             digest.update(name.encode())
             digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     for record in slices.data:

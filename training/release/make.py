@@ -29,8 +29,9 @@ VALIDATION = CohortSettings(60, 808, size=320, shares=(0.0, 1.0, 0.0), layouts=(
 TEST = CohortSettings(120, 1909, size=320, shares=(0.0, 0.0, 1.0), layouts=(Layout.NIFTI,))
 
 DETECTOR = ("train_segmentation.yaml", "train_segmentation_synthetic.yaml")
-BOXES = ("train_classifier.yaml", "train_classifier_synthetic.yaml")
-HEAD = (*BOXES, "train_mixed_rows.yaml")
+_CLASSIFIER = ("train_classifier.yaml", "train_classifier_synthetic.yaml")
+BOXES = (*_CLASSIFIER, "train_cached_trunk.yaml")
+HEAD = (*_CLASSIFIER, "train_mixed_rows.yaml")
 # Of the slices that the classifier learns from.
 SEEDS = {"boxes": 20201108, "head": 20201110}
 

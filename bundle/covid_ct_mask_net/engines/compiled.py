@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from queue import SimpleQueue
 from threading import Lock
 from typing import TypeVar
@@ -21,7 +21,14 @@ from torch import Tensor
 from covid_ct_mask_net.engines import graph
 from covid_ct_mask_net.engines.base import FAST_NOTE, Engine, EngineName, Precision
 from covid_ct_mask_net.engines.cache import GraphCache
-from covid_ct_mask_net.engines.post import BoxRules, Floats, SliceRegions, detections, rank_rows
+from covid_ct_mask_net.engines.post import (
+    BoxRules,
+    Floats,
+    ProposedSlice,
+    SliceRegions,
+    detections,
+    rank_rows,
+)
 from covid_ct_mask_net.engines.programs import BoxHeads, Compiler, MaskBranch, Program, Trunk, Worker
 from covid_ct_mask_net.errors import NotAssessableError
 from covid_ct_mask_net.finite import all_finite
@@ -122,6 +129,12 @@ class CompiledEngine(Engine):
         """Return the ranked rows (B, N, 5) that S reads; what mode S trains on and may keep."""
         return torch.stack(self._map(self._slice_rows, slices, scales))
 
+    def proposed(
+        self, slices: Tensor | Sequence[Tensor], scales: Sequence[float] | None = None
+    ) -> list[ProposedSlice]:
+        """Return feature maps and proposals of slices: what box heads read, and what training may keep."""
+        return self._map(self._slice_proposed, slices, scales)
+
     def _map(
         self,
         step: Callable[[_Programs, Worker, Tensor, float], Answer],
@@ -200,6 +213,12 @@ class CompiledEngine(Engine):
     def _slice_rows(self, programs: _Programs, worker: Worker, image: Tensor, scale: float) -> Tensor:
         regions = programs.trunk(worker, rescaled(image[None], scale)[0, 0].numpy(), programs.box_heads)
         return torch.from_numpy(rank_rows(regions[0], BoxRules.of(self.classifier)))
+
+    def _slice_proposed(
+        self, programs: _Programs, worker: Worker, image: Tensor, scale: float
+    ) -> ProposedSlice:
+        seen = programs.trunk.proposed(worker, rescaled(image[None], scale)[0, 0].numpy())
+        return replace(seen, features=tuple(feature.copy() for feature in seen.features))
 
     def _slice(self, programs: _Programs, worker: Worker, image: Tensor, scale: float) -> SliceOutput:
         resized = rescaled(image[None], scale)[0, 0].numpy()

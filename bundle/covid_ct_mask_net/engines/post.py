@@ -87,6 +87,28 @@ class BoxRules:
 
 
 @dataclass(frozen=True, eq=False)
+class ProposedSlice:
+    """One slice before the box head.
+
+    Attributes
+    ----------
+    features
+        Feature maps (h, w, 256), finest first.
+    scales
+        Cells a pixel of each.
+    proposals
+        (P, 4) in pixels of the resized slice, best first.
+    size
+        Height and width of the resized slice.
+    """
+
+    features: tuple[Floats, ...]
+    scales: tuple[float, ...]
+    proposals: Floats
+    size: tuple[int, int]
+
+
+@dataclass(frozen=True, eq=False)
 class SliceRegions:
     """One slice after the box head.
 
@@ -215,7 +237,7 @@ def detections(regions: SliceRegions, rules: BoxRules, min_score: float) -> tupl
 
 
 def pool_regions(
-    features: Sequence[Floats], scales: Sequence[float], boxes: Floats, pooled: Floats, side: int
+    features: Sequence[Floats], scales: Sequence[float], boxes: Floats, pooled: kernels.Pooled, side: int
 ) -> None:
     """Pool boxes (n, 4) from the level that fits the size of each, into ``pooled`` (n, side * side, 256)."""
     level = box_levels(boxes, scales)

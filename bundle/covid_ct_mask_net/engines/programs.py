@@ -19,7 +19,7 @@ from covid_ct_mask_net.engines.base import Precision
 from covid_ct_mask_net.engines.cache import GraphCache, network_key
 from covid_ct_mask_net.engines.calibration import calibration_phantoms, quantise_box_heads, quantise_trunk
 from covid_ct_mask_net.engines.kernels import Pooled
-from covid_ct_mask_net.engines.post import ProposalRules, SliceRegions, pool_regions, propose
+from covid_ct_mask_net.engines.post import ProposalRules, ProposedSlice, SliceRegions, pool_regions, propose
 from covid_ct_mask_net.engines.runtime import CORE
 from covid_ct_mask_net.networks.settings import DetectorSettings
 
@@ -193,19 +193,14 @@ class BoxHeads:
         return worker.run(self.program, flat)
 
 
-def box_outputs(
-    worker: Worker,
-    features: tuple[Floats, ...],
-    scales: tuple[float, ...],
-    boxes: Floats,
-    heads: BoxHeads,
-) -> list[tuple[Floats, Floats]]:
-    """Return for each box head class logits (P, C) and box deltas (P, 4 C) of boxes (P, 4), pooled once."""
+def box_outputs(worker: Worker, seen: ProposedSlice, heads: BoxHeads) -> list[tuple[Floats, Floats]]:
+    """Return for each box head class logits (P, C) and box deltas (P, 4 C) of the proposals, pooled once."""
+    boxes = seen.proposals
     found = [np.empty((len(boxes), width), np.float32) for width in heads.program.widths]
-    pooled = worker.buffer(heads.batch, heads.side**2, features[0].shape[2], kind=heads.pooled)
+    pooled = worker.buffer(heads.batch, heads.side**2, seen.features[0].shape[2], kind=heads.pooled)
     for start in range(0, len(boxes), heads.batch):
         part = boxes[start : start + heads.batch]
-        pool_regions(features, scales, part, pooled, heads.side)
+        pool_regions(seen.features, seen.scales, part, pooled, heads.side)
         for whole, output in zip(found, heads.run(worker, pooled), strict=True):
             whole[start : start + len(part)] = output[: len(part)]
     return list(zip(found[::2], found[1::2], strict=True))
@@ -252,24 +247,26 @@ class Trunk:
 
     def __call__(self, worker: Worker, image: Floats, heads: BoxHeads) -> list[SliceRegions]:
         """Return the regions of a resized slice (h, w) in [0, 1], as each of the box heads sees them."""
-        features, scales, proposals, size = self._proposed(worker, image)
+        seen = self.proposed(worker, image)
         return [
-            SliceRegions(features, scales, proposals, logits, moves, size)
-            for logits, moves in box_outputs(worker, features, scales, proposals, heads)
+            SliceRegions(seen.features, seen.scales, seen.proposals, logits, moves, seen.size)
+            for logits, moves in box_outputs(worker, seen, heads)
         ]
 
     def pooled_phantoms(self, batch: int, side: int) -> Iterator[Floats]:
         """Yield pooled regions (batch, bins * channels) of phantoms: what box heads are calibrated on."""
         worker = Worker()
         for image in calibration_phantoms():
-            features, scales, proposals, _ = self._proposed(worker, image)
-            pooled = np.zeros((batch, side**2, features[0].shape[2]), np.float32)
-            pool_regions(features, scales, proposals[:batch], pooled, side)
+            seen = self.proposed(worker, image)
+            pooled = np.zeros((batch, side**2, seen.features[0].shape[2]), np.float32)
+            pool_regions(seen.features, seen.scales, seen.proposals[:batch], pooled, side)
             yield pooled.reshape(batch, -1)
 
-    def _proposed(
-        self, worker: Worker, image: Floats
-    ) -> tuple[tuple[Floats, ...], tuple[float, ...], Floats, tuple[int, int]]:
+    def proposed(self, worker: Worker, image: Floats) -> ProposedSlice:
+        """Return feature maps and proposals of a resized slice (h, w) in [0, 1].
+
+        Maps hold until the worker runs the trunk again.
+        """
         size = (int(image.shape[0]), int(image.shape[1]))
         padded = _padded(size)
         inputs = worker.buffer(1, graph.STEM_CHANNELS, *padded)
@@ -281,7 +278,7 @@ class Trunk:
         features = tuple(outputs[:levels])
         proposals = propose(outputs[levels : 2 * levels], outputs[2 * levels :], self._rules, padded, size)
         scales = tuple(2.0 ** round(float(np.log2(f.shape[0] / size[0]))) for f in features)
-        return features, scales, proposals, size
+        return ProposedSlice(features, scales, proposals, size)
 
 
 class MaskBranch:

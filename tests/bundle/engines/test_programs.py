@@ -13,6 +13,7 @@ from builders.networks import random_slices
 from covid_ct_mask_net.engines import calibration, programs
 from covid_ct_mask_net.engines.base import Precision
 from covid_ct_mask_net.engines.cache import GraphCache
+from covid_ct_mask_net.engines.post import Floats, ProposedSlice
 from covid_ct_mask_net.engines.programs import (
     BOX_BATCH,
     SHAPES_KEPT,
@@ -36,7 +37,13 @@ def test_more_regions_than_a_batch_and_masks_of_their_class() -> None:
     (regions,) = trunk(worker, image[0].numpy(), head)
     many = np.tile(regions.proposals, (4, 1))[: head.batch + 40]
     assert head.batch < len(many)
-    ((logits, deltas),) = programs.box_outputs(worker, regions.features, regions.scales, many, head)
+
+    def outputs(boxes: Floats) -> tuple[Floats, Floats]:
+        seen = ProposedSlice(regions.features, regions.scales, boxes, regions.size)
+        (found,) = programs.box_outputs(worker, seen, head)
+        return found
+
+    logits, deltas = outputs(many)
     with torch.no_grad():
         expected = compute_regions(detector, [image], [1.0])
         scores, moves = box_outputs(
@@ -50,7 +57,7 @@ def test_more_regions_than_a_batch_and_masks_of_their_class() -> None:
     labels = np.asarray([1, 2, 1, 2, 2, 1])
     found = MaskBranch(detector.roi_heads, compiler)(worker, regions, regions.proposals[:6], labels)
     assert np.allclose(found[:, 0], masks[torch.arange(6), torch.from_numpy(labels)].numpy(), atol=1e-4)
-    (none,) = programs.box_outputs(worker, regions.features, regions.scales, many[:0], head)
+    none = outputs(many[:0])
     assert (none[0].shape, none[1].shape) == ((0, 3), (0, 12))
 
 

@@ -20,6 +20,7 @@ from covid_ct_mask_net.training.bundle_run import expected_failure
 from covid_ct_mask_net.training.files import read_rows
 
 BOXES = ("train_classifier.yaml", "train_classifier_synthetic.yaml")
+CACHED = (*BOXES, "train_cached_trunk.yaml")
 # Not those that the overlays set.
 TINY = {name: SHORT[name] for name in ("batch_size", "progress_bar", "tensorboard")}
 
@@ -71,6 +72,42 @@ def test_box_head_and_s_learn_then_s_alone_and_runs_go_on(tmp_path: Path) -> Non
     again = load_model(once / "model.pt").classifier
     assert again is not None
     assert not _changed(last.classifier, again), "equal runs give equal weights"
+
+
+def test_box_head_and_s_learn_behind_a_trunk_that_is_kept(tmp_path: Path) -> None:
+    images = make_covidx(tmp_path / "data", per_class=2) / "images"
+    model = small_model(seed=5)
+    assert model.detector is not None
+    save_checkpoint(tmp_path / "detector.pt", CARD, model.detector, None)
+    settings: dict[str, Any] = {"weights": str(tmp_path / "detector.pt"), "epochs": 2}
+    run = _train(CACHED, images, tmp_path / "run", **settings)
+    made = load_model(run / "model.pt")
+    assert made.detector is not None
+    assert made.classifier is not None
+    assert not _changed(model.detector, made.detector)
+    assert SliceModel(made.detector, made.classifier, 0.5).shared is Shared.PROPOSALS
+    assert _changed(made.detector.roi_heads.box_head, made.classifier.roi_heads.box_head)
+    info = json.loads((run / "run.json").read_text())
+    assert info["mode"] == "s_boxes"
+    assert info["settings"]["training"]["trunk_precision"] in ("float32", "bfloat16")
+    assert len(read_rows(run / "history.csv")) == 2
+    assert len(list((run / "trunk").rglob("*.pt"))) == 6
+    again = _train(CACHED, images, tmp_path / "again", trunk_dir=str(run / "trunk"), **settings)
+    second = load_model(again / "model.pt").classifier
+    assert second is not None
+    assert not _changed(made.classifier, second), "equal runs give equal weights"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("mode", "s"), ("augmentation", 0.5), ("lung_crop", 0.5), ("amp", True)]
+)
+def test_settings_that_a_kept_trunk_cannot_have_are_refused(name: str, value: object, tmp_path: Path) -> None:
+    changes: dict[str, Any] = {"weights": str(bundle_root() / "models" / "model.pt"), name: value}
+    with pytest.raises(RuntimeError) as caught:
+        workflow([*CACHED], tmp_path, tmp_path, {}, **changes).initialize()
+    found = expected_failure(caught.value)
+    assert found is not None
+    assert found.sentence.startswith(f"{name} is {value!r}, but is always ")
 
 
 def test_one_cycle_does_not_go_on_with_more_epochs(tmp_path: Path) -> None:
