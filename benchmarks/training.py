@@ -24,6 +24,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from covid_ct_mask_net.checkpoints import untrained_model
+from covid_ct_mask_net.engines.base import Precision, has_bfloat16
 from covid_ct_mask_net.labels import MaskType
 from covid_ct_mask_net.networks.classifier import CovidCTMaskNet
 from covid_ct_mask_net.networks.detector import LesionDetector
@@ -37,6 +38,7 @@ from covid_ct_mask_net.training.bundle_run import training_device
 from covid_ct_mask_net.training.modes import train_classifier, train_detector
 from covid_ct_mask_net.training.segmentation import DetectorTraining, mixed_precision
 from covid_ct_mask_net.training.targets import detection_target
+from covid_ct_mask_net.training.trunk_cache import FORMATS, BoxHeadTraining, kept_form, trunk_engine
 
 SIDE = 512
 LESIONS = 12
@@ -116,6 +118,19 @@ def classifier_step(network: str, slices: list[Tensor], mode: str, *, kept: bool
     return step_of(parameters, loss)
 
 
+def kept_trunk_step(network: str, slices: list[Tensor], precision: Precision) -> Step:
+    """Return a step of box head and S on what was kept of the trunk, in memory."""
+    detector, classifier = networks(network)
+    scales = [classifier.transform.scale_of(*image.shape[-2:]) for image in slices]
+    engine = trunk_engine(detector, classifier, precision)
+    kept = [kept_form(seen, FORMATS[precision]) for seen in engine.proposed(slices, scales)]
+    training = BoxHeadTraining(classifier, precision).train()
+    classes = torch.arange(len(slices)) % 3
+    return step_of(
+        train_classifier(classifier, "s_boxes"), lambda: functional.cross_entropy(training(kept), classes)
+    )
+
+
 def seconds_of(step: Step, device: torch.device) -> float:
     start = time.perf_counter()
     step()
@@ -150,6 +165,12 @@ def main() -> None:
             "full, bfloat16": classifier_step(of, slices, "full", kept=False, amp=True),
         },
     }
+    boxes = {"box head + S": classifier_step(of, slices, "s_boxes", kept=False, amp=False)}
+    if device.type == "cpu":
+        boxes["kept trunk, float32"] = kept_trunk_step(of, slices, Precision.FLOAT32)
+        if has_bfloat16():
+            boxes["kept trunk, bfloat16"] = kept_trunk_step(of, slices, Precision.BFLOAT16)
+    groups["box head"] = boxes
     name = (
         torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from covid_ct_mask_net.engines.base import Engine, Precision
+from covid_ct_mask_net.engines.base import Precision
 from covid_ct_mask_net.engines.select import build_engine
 from covid_ct_mask_net.errors import NotAssessableError, UntrustedModelError, UsageError
 from covid_ct_mask_net.networks.classifier import CovidCTMaskNet
@@ -30,8 +30,13 @@ from covid_ct_mask_net.training.processes import several_processes
 from covid_ct_mask_net.training.randomness import SeededDataset
 from covid_ct_mask_net.training.row_cache import data_key
 
+if TYPE_CHECKING:
+    # Compiled kernels are optional and take half a second to import.
+    from covid_ct_mask_net.engines.compiled import CompiledEngine
+    from covid_ct_mask_net.engines.post import ProposedSlice
+
 PROPOSED = "proposed"
-_FORMATS = {Precision.FLOAT32: torch.float32, Precision.BFLOAT16: torch.bfloat16}
+FORMATS = {Precision.FLOAT32: torch.float32, Precision.BFLOAT16: torch.bfloat16}
 # Slices that the engine is given at a time.
 _BATCH = 16
 _LOGGER = logging.getLogger(__name__)
@@ -104,7 +109,7 @@ def proposed_slices(
     """
     if several_processes():
         raise UsageError("TRUNK_CACHE", "What the trunk gives is kept by one process; leave the overlay out.")
-    if precision not in _FORMATS:
+    if precision not in FORMATS:
         raise UsageError("TRUNK_CACHE", f"trunk_precision is {precision!r}, but must be float32 or bfloat16.")
     chosen = Precision(precision)
     key = data_key(classifier, slices, {"precision": chosen.value}, changing=("s.", "roi_heads."))
@@ -116,10 +121,20 @@ def proposed_slices(
                 "WEIGHTS_MISMATCH",
                 "The checkpoint to start from holds no lesion detector; engines need both.",
             )
-        _compute(_engine(detector, classifier, chosen), slices, left, place, _FORMATS[chosen])
+        _compute(trunk_engine(detector, classifier, chosen), slices, left, place, FORMATS[chosen])
     else:
         _LOGGER.info("What the trunk gives for %d slices is taken from %s.", len(slices), place.name)
     return ProposedSlices(slices.data, place)
+
+
+def kept_form(seen: ProposedSlice, kind: torch.dtype) -> dict[str, Any]:
+    """Return what the trunk gave for a slice as `ProposedSlices` keeps it, its maps in a number format."""
+    return {
+        "features": [torch.from_numpy(feature).to(kind) for feature in seen.features],
+        "scales": list(seen.scales),
+        "proposals": torch.from_numpy(seen.proposals),
+        "size": list(seen.size),
+    }
 
 
 class BoxHeadTraining(ClassifierTraining):
@@ -186,13 +201,23 @@ def prepare_proposed(
     return [item[PROPOSED] for item in batch], classes, (), {}
 
 
-def _engine(detector: LesionDetector, classifier: CovidCTMaskNet, precision: Precision) -> Engine:
+def trunk_engine(
+    detector: LesionDetector, classifier: CovidCTMaskNet, precision: Precision
+) -> CompiledEngine:
+    """Return what computes the trunk: the engine of this processor in a precision.
+
+    Raises
+    ------
+    UsageError
+        If its packages are missing, or the processor lacks the precision.
+    """
     how = (
         {"name": "exact"}
         if precision is Precision.FLOAT32
         else {"name": "fast", "precision": precision.value}
     )
-    return build_engine(detector.eval(), classifier.eval(), 1.0, cache="none", **how)  # type: ignore[arg-type]
+    engine: Any = build_engine(detector.eval(), classifier.eval(), 1.0, cache="none", **how)  # type: ignore[arg-type]
+    return engine
 
 
 def _compute(engine: Any, slices: SeededDataset, left: Sequence[int], place: Path, kind: torch.dtype) -> None:
@@ -208,13 +233,7 @@ def _compute(engine: Any, slices: SeededDataset, left: Sequence[int], place: Pat
                         f"The network gave no numbers for {slices.data[index][FILE]}; "
                         "the weights are unusable.",
                     )
-                kept = {
-                    "features": [torch.from_numpy(feature).to(kind) for feature in seen.features],
-                    "scales": list(seen.scales),
-                    "proposals": torch.from_numpy(seen.proposals),
-                    "size": list(seen.size),
-                }
-                write_kept(_path(place, index), kept)
+                write_kept(_path(place, index), kept_form(seen, kind))
             bar.update(len(chosen))
 
 

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from covid_ct_mask_net.engines.cores import usable_cores
 from covid_ct_mask_net.training.release import class_files, rule, scores
 from covid_ct_mask_net.training.release.chests import PHANTOMS, make_phantoms
 from covid_ct_mask_net.training.release.pack import pack
@@ -98,7 +99,7 @@ def make(work: Path, real: Path | None, bundle: Path, amounts: Amounts = FULL) -
     for name, settings in amounts.cohorts.items():
         if not (work / name).exists():
             _say(f"{name} scans")
-            write_cohort(work / name, settings)
+            write_cohort(work / name, settings, workers=usable_cores())
     validation, found = work / "validation", work / "detector.pt"
     detector = made.trained(
         "detector", DETECTOR, chests=made.chests, real=real, cohort=validation, **amounts.detector

@@ -5,9 +5,13 @@ from __future__ import annotations
 import gzip
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from enum import StrEnum
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -87,35 +91,35 @@ class CohortSettings:
                 )
 
 
-def draw_cohort(
-    settings: CohortSettings, real: Sequence[tuple[str, Sequence[Chest]]] = ()
-) -> Iterator[tuple[Patient, str]]:
-    """Yield each patient with the name of its split.
+def draw_patient(
+    settings: CohortSettings, number: int, real: Sequence[tuple[str, Sequence[Chest]]] = ()
+) -> tuple[Patient, str]:
+    """Return one patient of a cohort with the name of its split.
 
     Parameters
     ----------
     settings : CohortSettings
+    number : int
+        From 0.
     real : sequence of (name, chests), optional
         Real people whose lungs get the lesions, in place of phantoms; all that stem from one person are in
         one split.
     """
     order = _splits(settings, len(real))
-    for number in range(settings.patients):
-        # Each patient has its own random numbers: cohorts of different length begin alike.
-        rng = np.random.default_rng([settings.seed, number])
-        slice_class = SliceClass(number % len(SliceClass))
-        if real:
-            person = (number // len(SliceClass)) % len(real)
-            source, chests = real[person]
-            chest = chests[int(rng.integers(len(chests)))]
-            patient = implanted_patient(f"{number:04d}", slice_class, chest, source, rng, settings.mass_share)
-            yield patient, order[person]
-        else:
-            patient = phantom_patient(
-                f"{number:04d}", slice_class, rng, settings.size, settings.step_mm, settings.mass_share,
-                settings.emphysema_share,
-            )  # fmt: skip
-            yield patient, order[number // len(SliceClass)]
+    # Each patient has its own random numbers: cohorts of different length begin alike.
+    rng = np.random.default_rng([settings.seed, number])
+    slice_class = SliceClass(number % len(SliceClass))
+    if real:
+        person = (number // len(SliceClass)) % len(real)
+        source, chests = real[person]
+        chest = chests[int(rng.integers(len(chests)))]
+        patient = implanted_patient(f"{number:04d}", slice_class, chest, source, rng, settings.mass_share)
+        return patient, order[person]
+    patient = phantom_patient(
+        f"{number:04d}", slice_class, rng, settings.size, settings.step_mm, settings.mass_share,
+        settings.emphysema_share,
+    )  # fmt: skip
+    return patient, order[number // len(SliceClass)]
 
 
 def _splits(settings: CohortSettings, people: int) -> list[str]:
@@ -131,6 +135,7 @@ def write_cohort(
     real: Sequence[tuple[str, Sequence[Chest]]] = (),
     credit: str = "",
     progress: Callable[[str], None] | None = None,
+    workers: int = 1,
 ) -> None:
     """Write a cohort.
 
@@ -145,43 +150,87 @@ def write_cohort(
         Must not exist or be empty.
     settings : CohortSettings
     real : sequence of (name, chests), optional
-        See `draw_cohort`.
+        See `draw_patient`.
     credit : str
         Attribution that the licence of the real series asks for.
     progress : callable, optional
         Told one line a patient.
+    workers : int
+        Patients made at a time, each by a process of its own if there are several. Files are the same.
 
     Raises
     ------
+    UsageError
+        For less than one worker.
     OutputError
         If the folder holds files already, or cannot be written.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise OutputError("OUTPUT_EXISTS", f"{folder} exists and is not empty; name a new folder.")
-    scans: list[list[str]] = []
-    slices: list[list[str]] = []
-    lists: dict[str, list[str]] = {split: [] for split in SPLITS}
+    if workers < 1:
+        raise UsageError("SETTING", f"workers is {workers}, but must be at least 1.")
+    work = partial(_make_patient, folder, settings, real, credit)
+    written: list[_Written] = []
     try:
-        for patient, split in draw_cohort(settings, real):
-            _write_patient(folder, patient, settings.layouts, credit)
-            scans.append(_scan_row(patient, split))
-            rows = _slice_rows(patient, split)
-            slices.extend(rows)
-            if Layout.SLICES in settings.layouts:
-                lists[split].extend(_write_slices(folder, patient))
-            if progress is not None:
-                progress(_line(patient, split))
+        with _mapping(min(workers, settings.patients)) as mapped:
+            for one in mapped(work, range(settings.patients)):
+                written.append(one)
+                if progress is not None:
+                    progress(one.line)
     except OSError as error:
         shutil.rmtree(folder, ignore_errors=True)
         raise OutputError(
             "COHORT_NOT_WRITTEN", f"{folder} could not be written: {error.strerror}."
         ) from error
+    scans, slices = [one.scan for one in written], [row for one in written for row in one.slices]
     write_text(folder / "scans.csv", csv_text([_SCAN_COLUMNS, *scans]))
     write_text(folder / "slices.csv", csv_text([_SLICE_COLUMNS, *slices]))
-    for split, names in lists.items():
+    for split in SPLITS:
+        names = [name for one in written if one.split == split for name in one.names]
         if names:
             write_text(folder / "slices" / f"{split}.txt", "".join(f"{name}\n" for name in names))
     write_text(folder / "cohort.json", json.dumps(_description(settings, real, credit), indent=2) + "\n")
+
+
+@dataclass(frozen=True)
+class _Written:
+    """What the tables of a cohort say of a patient whose files are written."""
+
+    split: str
+    scan: list[str]
+    slices: list[list[str]]
+    names: list[str]
+    line: str
+
+
+def _make_patient(
+    folder: Path,
+    settings: CohortSettings,
+    real: Sequence[tuple[str, Sequence[Chest]]],
+    credit: str,
+    number: int,
+) -> _Written:
+    patient, split = draw_patient(settings, number, real)
+    _write_patient(folder, patient, settings.layouts, credit)
+    names = _write_slices(folder, patient) if Layout.SLICES in settings.layouts else []
+    return _Written(
+        split, _scan_row(patient, split), _slice_rows(patient, split), names, _line(patient, split)
+    )
+
+
+@contextmanager
+def _mapping(workers: int) -> Iterator[Callable[..., Iterable[_Written]]]:
+    """Give a ``map``, in order, over so many processes."""
+    if workers == 1:
+        yield map
+        return
+    # Forked, a process could hang in a lock that a thread of this one held.
+    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+        try:
+            yield pool.map
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
 _SCAN_COLUMNS = [

@@ -25,7 +25,8 @@ def _replaced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
         return run
 
-    def write_cohort(folder: Path, settings: CohortSettings) -> None:
+    def write_cohort(folder: Path, settings: CohortSettings, workers: int) -> None:
+        assert workers >= 1
         calls.append(f"{settings.patients} patients")
         folder.mkdir()
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel
@@ -17,7 +18,7 @@ from covid_ct_mask_net.training.datasets.lists import read_list
 from covid_ct_mask_net.training.datasets.read import ReadSliced
 from covid_ct_mask_net.training.datasets.volumes import lesion_volumes
 from covid_ct_mask_net.training.splits import verify
-from covid_ct_mask_net.training.synthesis.cohort import CohortSettings, Layout, draw_cohort, write_cohort
+from covid_ct_mask_net.training.synthesis.cohort import CohortSettings, Layout, draw_patient, write_cohort
 from covid_ct_mask_net.training.synthesis.phantom import Chest
 from covid_ct_mask_net.training.targets import detection_target
 
@@ -41,9 +42,30 @@ def _hashes(folder: Path) -> dict[str, str]:
     }
 
 
-def test_same_seed_same_bytes(cohort: Path, tmp_path: Path) -> None:
-    write_cohort(tmp_path / "again", SETTINGS)
+def test_same_seed_same_bytes_and_several_processes_tell_in_order(cohort: Path, tmp_path: Path) -> None:
+    told: list[str] = []
+    write_cohort(tmp_path / "again", SETTINGS, progress=told.append, workers=2)
     assert _hashes(tmp_path / "again") == _hashes(cohort)
+    assert [line.split(":")[0] for line in told] == [f"patient {number:04d}" for number in range(6)]
+
+
+def test_without_workers_nothing_is_written(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="workers is 0, but must be at least 1"):
+        write_cohort(tmp_path / "out", SETTINGS, workers=0)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_cohort_that_cannot_be_written_leaves_nothing(tmp_path: Path, workers: int) -> None:
+    folder, settings = tmp_path / "out", replace(SETTINGS, patients=2, layouts=(Layout.NIFTI,))
+
+    def in_the_way(line: str) -> None:
+        # A full disk, at the second patient.
+        raise OSError(28, "No space left on device", line)
+
+    with pytest.raises(OutputError, match="could not be written: No space left on device"):
+        write_cohort(folder, settings, progress=in_the_way, workers=workers)
+    assert not folder.exists()
 
 
 def test_scans_are_listed_with_class_and_split(cohort: Path) -> None:
@@ -84,7 +106,8 @@ def test_no_patient_is_in_two_splits(cohort: Path) -> None:
 
 def test_people_are_not_split(chest: Chest) -> None:
     settings = CohortSettings(6, seed=0, shares=(0.5, 0.0, 0.5))
-    drawn = list(draw_cohort(settings, [("a", [chest]), ("b", [chest])]))
+    people = [("a", [chest]), ("b", [chest])]
+    drawn = [draw_patient(settings, number, people) for number in range(6)]
     by_person = {(patient.source, split) for patient, split in drawn}
     assert by_person == {("a", "train"), ("b", "test")}
 
