@@ -128,7 +128,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--emphysema-share",
         type=float,
         default=EMPHYSEMA_SHARE,
-        help="of phantoms with emphysema (default: %(default)s, as those of the shipped weights)",
+        help="of phantoms with emphysema (default: %(default)s; the shipped weights have learned from 0.5)",
     )
     options = parser.parse_args(arguments)
     make_phantoms(options.output, options.count, emphysema_share=options.emphysema_share)

@@ -27,7 +27,7 @@ from covid_ct_mask_net.training.release.pack import pack
 from covid_ct_mask_net.training.synthesis.cohort import CohortSettings, Layout, write_cohort
 
 VALIDATION = CohortSettings(60, 808, size=320, shares=(0.0, 1.0, 0.0), layouts=(Layout.NIFTI,))
-TEST = CohortSettings(120, 1909, size=320, shares=(0.0, 0.0, 1.0), layouts=(Layout.NIFTI,))
+TEST = CohortSettings(120, 2711, size=320, shares=(0.0, 0.0, 1.0), layouts=(Layout.NIFTI,))
 
 DETECTOR = ("train_segmentation.yaml", "train_segmentation_synthetic.yaml")
 _CLASSIFIER = ("train_classifier.yaml", "train_classifier_synthetic.yaml")
@@ -43,8 +43,8 @@ class Amounts:
 
     Attributes
     ----------
-    phantoms
-        Chests of the training.
+    phantoms, emphysema_share
+        Chests of the training, and how many of them have emphysema.
     cohorts
         Scans by name: ``validation`` and ``test``.
     detector, boxes, head
@@ -55,6 +55,7 @@ class Amounts:
     """
 
     phantoms: int = PHANTOMS
+    emphysema_share: float = 0.5
     cohorts: dict[str, CohortSettings] = field(
         default_factory=lambda: {"validation": VALIDATION, "test": TEST}
     )
@@ -95,7 +96,7 @@ def make(work: Path, real: Path | None, bundle: Path, amounts: Amounts = FULL) -
     """
     made = _Work(work, real, bundle)
     _say("phantoms")
-    make_phantoms(made.chests, amounts.phantoms)
+    make_phantoms(made.chests, amounts.phantoms, emphysema_share=amounts.emphysema_share)
     for name, settings in amounts.cohorts.items():
         if not (work / name).exists():
             _say(f"{name} scans")

@@ -42,7 +42,10 @@ def _replaced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         calls.append(f"{arguments[arguments.index('--draws') + 1]} {folder.name}")
         folder.mkdir()
 
-    monkeypatch.setattr(made, "make_phantoms", lambda _, count: calls.append(f"{count} phantoms"))
+    def phantoms(_: Path, count: int, emphysema_share: float) -> None:
+        calls.append(f"{count} phantoms, {emphysema_share} with emphysema")
+
+    monkeypatch.setattr(made, "make_phantoms", phantoms)
     monkeypatch.setattr(made.subprocess, "run", process)
     monkeypatch.setattr(made.scores, "main", writes("scores"))
     monkeypatch.setattr(made.class_files, "main", draw)
@@ -59,13 +62,14 @@ def test_steps_come_in_order_and_are_left_out_where_done(
     arguments = ["--work", str(tmp_path), "--bundle", str(tmp_path / "bundle")]
     made.main(arguments)
     assert calls == [
-        "48 phantoms", "60 patients", "120 patients", "run detector, resume False", "scores",
+        "48 phantoms, 0.5 with emphysema", "60 patients", "120 patients", "run detector, resume False",
+        "scores",
         "1080 slices-for-boxes", "run boxes, resume False", "3000 slices-for-head", "run head, resume False",
         "pack", "rule",
     ]  # fmt: skip
     calls.clear()
     made.main(arguments)
-    assert calls == ["48 phantoms", "pack", "rule"]
+    assert calls == ["48 phantoms, 0.5 with emphysema", "pack", "rule"]
     assert "volume rule" in capsys.readouterr().out
 
 
