@@ -220,7 +220,9 @@ def trunk_engine(
     return engine
 
 
-def _compute(engine: Any, slices: SeededDataset, left: Sequence[int], place: Path, kind: torch.dtype) -> None:
+def _compute(
+    engine: CompiledEngine, slices: SeededDataset, left: Sequence[int], place: Path, kind: torch.dtype
+) -> None:
     scale_of = engine.classifier.transform.scale_of
     with tqdm(total=len(slices), initial=len(slices) - len(left), desc="trunk", unit="slice") as bar:
         for chosen in _batches(left):

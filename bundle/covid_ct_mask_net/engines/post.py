@@ -109,29 +109,17 @@ class ProposedSlice:
 
 
 @dataclass(frozen=True, eq=False)
-class SliceRegions:
+class SliceRegions(ProposedSlice):
     """One slice after the box head.
 
     Attributes
     ----------
-    features
-        Feature maps (h, w, 256), finest first.
-    scales
-        Cells a pixel of each.
-    proposals
-        (P, 4) in pixels of the resized slice.
     class_logits, deltas
         (P, C) and (P, 4 C) of the box head.
-    size
-        Height and width of the resized slice.
     """
 
-    features: tuple[Floats, ...]
-    scales: tuple[float, ...]
-    proposals: Floats
     class_logits: Floats
     deltas: Floats
-    size: tuple[int, int]
 
     @property
     def finite(self) -> bool:

@@ -249,7 +249,7 @@ class Trunk:
         """Return the regions of a resized slice (h, w) in [0, 1], as each of the box heads sees them."""
         seen = self.proposed(worker, image)
         return [
-            SliceRegions(seen.features, seen.scales, seen.proposals, logits, moves, seen.size)
+            SliceRegions(seen.features, seen.scales, seen.proposals, seen.size, logits, moves)
             for logits, moves in box_outputs(worker, seen, heads)
         ]
 

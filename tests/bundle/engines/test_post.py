@@ -32,7 +32,7 @@ def _channels_last(maps: list[Tensor]) -> list[np.ndarray]:
 def _as_arrays(regions: Regions) -> SliceRegions:
     return SliceRegions(
         tuple(_channels_last(list(regions.features.values()))), SCALES, regions.proposals[0].numpy(),
-        regions.class_logits.numpy(), regions.box_regression.numpy(), regions.image_sizes[0],
+        regions.image_sizes[0], regions.class_logits.numpy(), regions.box_regression.numpy(),
     )  # fmt: skip
 
 
@@ -84,7 +84,7 @@ def test_regions_are_pooled_from_the_level_of_their_size() -> None:
 @pytest.mark.parametrize("regions", [0, 4])
 def test_no_numbers_and_no_regions_give_no_answer(regions: int) -> None:
     none = np.full((regions, 3), np.nan, np.float32)
-    empty = SliceRegions((), (), np.zeros((regions, 4), np.float32), none, np.tile(none, 4), (64, 64))
+    empty = SliceRegions((), (), np.zeros((regions, 4), np.float32), (64, 64), none, np.tile(none, 4))
     rules = BoxRules(np.float32(0.5), np.float32(-0.01), 6, np.ones(4, np.float32))
     assert np.isnan(rank_rows(empty, rules)).all()
     assert len(detections(empty, rules, 0.0)[0]) == 0
@@ -95,9 +95,9 @@ def test_few_regions_are_stretched_and_none_of_area_gives_zeros() -> None:
     proposals = np.asarray([[0, 0, 20, 20], [30, 30, 50, 50]], np.float32)
     deltas = np.zeros((2, 12), np.float32)
     rules = BoxRules(np.float32(0.5), np.float32(-0.01), 8, np.ones(4, np.float32))
-    rows = rank_rows(SliceRegions((), (), proposals, logits, deltas, (64, 64)), rules)
+    rows = rank_rows(SliceRegions((), (), proposals, (64, 64), logits, deltas), rules)
     scores = rows[:, 0].tolist()
     assert scores == sorted(scores, reverse=True)
     assert len(set(scores)) == 4, "two regions, two classes, each twice"
-    flat = SliceRegions((), (), np.zeros((2, 4), np.float32), logits, deltas, (64, 64))
+    flat = SliceRegions((), (), np.zeros((2, 4), np.float32), (64, 64), logits, deltas)
     assert not rank_rows(flat, rules).any()
