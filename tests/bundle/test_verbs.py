@@ -184,7 +184,7 @@ def _computed(session: onnxruntime.InferenceSession, image: torch.Tensor) -> lis
     "changes",
     [
         pytest.param(LIGHT, id="resnet18"),
-        pytest.param(RESNET50, id="resnet50"),
+        pytest.param(RESNET50, id="resnet50", marks=pytest.mark.slow),
         pytest.param({"backbone": "resnet34", "truncation": 1}, id="resnet34", marks=pytest.mark.slow),
     ],
 )

@@ -76,29 +76,27 @@ def test_an_input_without_a_study_ends_with_exit_code_3(tmp_path: Path) -> None:
     assert list(tmp_path.glob("out/*/result.json"))
 
 
-def test_rules_of_the_site_hold_here_too(tmp_path: Path) -> None:
-    make_ct_series(tmp_path / "in")
-    rules = tmp_path / "rules.yaml"
+def test_rules_and_settings_of_the_site_hold_here_too(tmp_path: Path) -> None:
+    """The rule excludes the one study, the settings ask more of the other than it gives."""
+    step_mm = (SPACING_MM[2], SPACING_MM[1], SPACING_MM[0])
+    make_ct_series(tmp_path / "in" / "1", patient_id="PATIENT-1", spacing=step_mm)
+    make_ct_series(
+        tmp_path / "in" / "2",
+        patient_id="PATIENT-2",
+        spacing=step_mm,
+        image_type=("ORIGINAL", "PRIMARY", "HELIX"),
+    )
+    rules, settings = tmp_path / "rules.yaml", tmp_path / "settings.yaml"
     rules.write_text("rules: [{name: none, action: exclude, match: {ImageType: {value: AXIAL}}}]")
-    done = _run(
-        tmp_path, "-i", "in", "-o", "out", "-m", str(small_bundle(tmp_path / "bundle")),
-        COVID_CT_MASK_NET_SERIES_RULES=str(rules),
-    )  # fmt: skip
-    assert done.returncode == 3, done.stderr[-3000:]
-    (result,) = tmp_path.glob("out/*/result.json")
-    assert "EXCLUDED_BY_RULE" in result.read_text(encoding="utf-8")
-
-
-def test_settings_of_the_site_hold_here_too(tmp_path: Path) -> None:
-    make_ct_series(tmp_path / "in", spacing=(SPACING_MM[2], SPACING_MM[1], SPACING_MM[0]))
-    settings = tmp_path / "settings.yaml"
     settings.write_text("gates: {minimum_confidence: 0.9999}")
     done = _run(
         tmp_path, "-i", "in", "-o", "out", "-m", str(small_bundle(tmp_path / "bundle")),
-        COVID_CT_MASK_NET_SETTINGS=str(settings),
+        COVID_CT_MASK_NET_SERIES_RULES=str(rules), COVID_CT_MASK_NET_SETTINGS=str(settings),
     )  # fmt: skip
     assert done.returncode == 3, done.stderr[-3000:]
-    (result,) = tmp_path.glob("out/*/result.json")
-    assert "LOW_CONFIDENCE" in result.read_text(encoding="utf-8")
+    results = [path.read_text(encoding="utf-8") for path in tmp_path.glob("out/*/result.json")]
+    assert sorted(("EXCLUDED_BY_RULE" in one, "LOW_CONFIDENCE" in one) for one in results) == [
+        (False, True), (True, False),
+    ]  # fmt: skip
     record = json.loads((tmp_path / "out" / "run.json").read_text(encoding="utf-8"))
     assert record["settings"]["inference"]["min_confidence"] == 0.9999

@@ -43,6 +43,12 @@ def _scans(
     return scans
 
 
+@pytest.fixture(autouse=True)
+def _few_temperatures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every third one: what is tested does not need a fine grid, which takes its time."""
+    monkeypatch.setattr(rule, "_TEMPERATURES", rule._TEMPERATURES[::3])
+
+
 def test_few_slices_with_disease_want_a_rule_of_few_slices() -> None:
     fitted = fit_rule(_scans(60, 4, 6.0))
     assert fitted.pooling in ("capped_extent_mean", "noisy_or")
