@@ -124,6 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--output", type=Path, required=True, help="folder for the phantoms")
     parser.add_argument("--count", type=int, default=PHANTOMS, help="how many; those that exist stay")
+    parser.add_argument("--first", type=int, default=0, help="number of the first one (default: %(default)s)")
     parser.add_argument(
         "--emphysema-share",
         type=float,
@@ -131,7 +132,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         help="of phantoms with emphysema (default: %(default)s; the shipped weights have learned from 0.5)",
     )
     options = parser.parse_args(arguments)
-    make_phantoms(options.output, options.count, emphysema_share=options.emphysema_share)
+    make_phantoms(options.output, options.first + options.count, options.first, options.emphysema_share)
 
 
 if __name__ == "__main__":

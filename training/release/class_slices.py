@@ -25,7 +25,7 @@ from covid_ct_mask_net.training.synthesis.slice_supply import (
 AS_READ = SupplySettings(
     level=(-600.0, -600.0), width=(1500.0, 1500.0), gamma=0.0, picture_share=0.0, whole_share=0.5,
     margin_mm=60.0, real_share=0.5, turn=0.15, stretch=0.25, haze=0.08,
-    contrast_share=0.5, dome_share=0.3, mass_share=0.3,
+    contrast_share=0.5, dome_share=0.3, mass_share=0.5,
 )  # fmt: skip
 
 

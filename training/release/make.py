@@ -27,7 +27,7 @@ from covid_ct_mask_net.training.release.pack import pack
 from covid_ct_mask_net.training.synthesis.cohort import CohortSettings, Layout, write_cohort
 
 VALIDATION = CohortSettings(60, 808, size=320, shares=(0.0, 1.0, 0.0), layouts=(Layout.NIFTI,))
-TEST = CohortSettings(120, 2711, size=320, shares=(0.0, 0.0, 1.0), layouts=(Layout.NIFTI,))
+TEST = CohortSettings(120, 2712, size=320, shares=(0.0, 0.0, 1.0), layouts=(Layout.NIFTI,))
 
 DETECTOR = ("train_segmentation.yaml", "train_segmentation_synthetic.yaml")
 _CLASSIFIER = ("train_classifier.yaml", "train_classifier_synthetic.yaml")
@@ -44,7 +44,8 @@ class Amounts:
     Attributes
     ----------
     phantoms, emphysema_share
-        Chests of the training, and how many of them have emphysema.
+        Chests of the detector's training, and how many of them have emphysema. The classifier's slices are
+        drawn into as many others, so that it sees more people.
     cohorts
         Scans by name: ``validation`` and ``test``.
     detector, boxes, head
@@ -62,7 +63,7 @@ class Amounts:
     detector: dict[str, Any] = field(default_factory=lambda: {"minutes": 70.0})
     boxes: dict[str, Any] = field(default_factory=dict)
     head: dict[str, Any] = field(default_factory=dict)
-    box_draws: int = 1080
+    box_draws: int = 6000
     head_draws: int = 3000
 
 
@@ -96,7 +97,9 @@ def make(work: Path, real: Path | None, bundle: Path, amounts: Amounts = FULL) -
     """
     made = _Work(work, real, bundle)
     _say("phantoms")
-    make_phantoms(made.chests, amounts.phantoms, emphysema_share=amounts.emphysema_share)
+    count, share = amounts.phantoms, amounts.emphysema_share
+    make_phantoms(made.chests, count, emphysema_share=share)
+    make_phantoms(made.class_chests, 2 * count, first=count, emphysema_share=share)
     for name, settings in amounts.cohorts.items():
         if not (work / name).exists():
             _say(f"{name} scans")
@@ -131,6 +134,10 @@ class _Work:
     def chests(self) -> Path:
         return self.folder / "chests"
 
+    @property
+    def class_chests(self) -> Path:
+        return self.folder / "class-chests"
+
     def trained(self, name: str, configs: Sequence[str], **settings: Any) -> Path:
         """Return the weights of a run of the bundle, which is begun or goes on unless it is done."""
         run, done = self.folder / name, self.folder / f"{name}.done"
@@ -146,7 +153,7 @@ class _Work:
         if not folder.exists():
             _say(name.replace("-", " "))
             lungs = [] if self.real is None else ["--real", str(self.real)]
-            given = ["--chests", str(self.chests), *lungs, "--output", str(folder)]
+            given = ["--chests", str(self.class_chests), *lungs, "--output", str(folder)]
             class_files.main([*given, "--draws", str(draws), "--seed", str(seed)])
         return folder
 

@@ -43,10 +43,11 @@ def test_records_name_phantoms_and_slices_of_real_chests(tmp_path: Path) -> None
 
 def test_the_command_makes_phantoms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
-    monkeypatch.setattr(chests, "make_phantoms", lambda *given, **named: made.append((*given, named)))
+    monkeypatch.setattr(chests, "make_phantoms", lambda *given: made.append(given))
     chests.main(["--output", str(tmp_path)])
     chests.main(["--output", str(tmp_path), "--emphysema-share", "0.5"])
-    assert made == [(tmp_path, 48, {"emphysema_share": share}) for share in (0.2, 0.5)]
+    chests.main(["--output", str(tmp_path), "--first", "48", "--count", "12"])
+    assert made == [(tmp_path, 48, 0, 0.2), (tmp_path, 48, 0, 0.5), (tmp_path, 60, 48, 0.2)]
 
 
 def test_the_patient_of_the_test_is_not_trained_on() -> None:

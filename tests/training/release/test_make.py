@@ -42,8 +42,8 @@ def _replaced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         calls.append(f"{arguments[arguments.index('--draws') + 1]} {folder.name}")
         folder.mkdir()
 
-    def phantoms(_: Path, count: int, emphysema_share: float) -> None:
-        calls.append(f"{count} phantoms, {emphysema_share} with emphysema")
+    def phantoms(folder: Path, count: int, first: int = 0, emphysema_share: float = 0.0) -> None:
+        calls.append(f"{folder.name} {first} to {count}, {emphysema_share} with emphysema")
 
     monkeypatch.setattr(made, "make_phantoms", phantoms)
     monkeypatch.setattr(made.subprocess, "run", process)
@@ -61,15 +61,16 @@ def test_steps_come_in_order_and_are_left_out_where_done(
     calls = _replaced(monkeypatch)
     arguments = ["--work", str(tmp_path), "--bundle", str(tmp_path / "bundle")]
     made.main(arguments)
+    phantoms = ["chests 0 to 48, 0.5 with emphysema", "class-chests 48 to 96, 0.5 with emphysema"]
     assert calls == [
-        "48 phantoms, 0.5 with emphysema", "60 patients", "120 patients", "run detector, resume False",
+        *phantoms, "60 patients", "120 patients", "run detector, resume False",
         "scores",
-        "1080 slices-for-boxes", "run boxes, resume False", "3000 slices-for-head", "run head, resume False",
+        "6000 slices-for-boxes", "run boxes, resume False", "3000 slices-for-head", "run head, resume False",
         "pack", "rule",
     ]  # fmt: skip
     calls.clear()
     made.main(arguments)
-    assert calls == ["48 phantoms, 0.5 with emphysema", "pack", "rule"]
+    assert calls == [*phantoms, "pack", "rule"]
     assert "volume rule" in capsys.readouterr().out
 
 
