@@ -33,9 +33,6 @@ _ABOUT_A_LESION = 0.8
 _ENHANCED_MM = 12.0
 _BLOOD_HU = (120.0, 420.0)
 _GREAT_VESSEL_MM = (5.0, 20.0)
-# Of great vessels, how many a slice only touches, and the width in mm over which such a one fades.
-_TOUCHED_SHARE = 0.35
-_FADES_MM = (3.0, 12.0)
 _MIDDLE_MM = 60.0
 
 
@@ -352,8 +349,7 @@ def _enhanced(
 ) -> Volume:
     """Return a slice with contrast medium: soft tissue up to ``most`` times as dense, and vessels.
 
-    Great vessels are round, lie in the middle near the lungs, and bulge into them as the aorta does. Where a
-    slice only touches one, as above the arch of the aorta, it is faint and has no border.
+    Great vessels are round, lie in the middle near the lungs, and bulge into them as the aorta does.
     """
     pixel = grid.spacing[1]
     field = ndimage.gaussian_filter(rng.normal(size=plane.shape), _ENHANCED_MM / pixel)
@@ -366,9 +362,7 @@ def _enhanced(
         radii = rng.uniform(*_GREAT_VESSEL_MM) / pixel * np.array([1.0, rng.uniform(0.7, 1.4)])
         y, x = np.ogrid[: plane.shape[0], : plane.shape[1]]
         edge = (1 - np.hypot((y - row) / radii[0], (x - column) / radii[1])) * radii.min()
-        touched = rng.random() < _TOUCHED_SHARE
-        width, filled = (rng.uniform(*_FADES_MM) / pixel, rng.uniform(0.2, 1.0)) if touched else (1.0, 1.0)
-        share = np.where(labels == 0, filled * (edge / width + 0.5).clip(0, 1), 0)
+        share = np.where(labels == 0, (edge + 0.5).clip(0, 1), 0)
         enhanced += share * (blood * rng.uniform(0.8, 1.0) - enhanced)
     return enhanced.astype(plane.dtype)
 

@@ -10,7 +10,6 @@ import torch
 
 from covid_ct_mask_net.errors import UsageError
 from covid_ct_mask_net.labels import SliceClass
-from covid_ct_mask_net.training.synthesis import slice_supply
 from covid_ct_mask_net.training.synthesis.disease import draw_lesions
 from covid_ct_mask_net.training.synthesis.phantom import Chest
 from covid_ct_mask_net.training.synthesis.slice_supply import (
@@ -165,27 +164,9 @@ def test_contrast_makes_great_vessels_round_and_leaves_lesions(ground: Ground) -
     bright = np.argwhere(gained > 0)
     assert len(bright)
     columns = np.flatnonzero((lungs > 0).any(axis=0))
-    # Vessels lie within 60 mm of the middle of the body, have a radius of at most 28 mm and fade over 6 mm.
+    # Vessels have their middle within 60 mm of that of the body, and a radius of at most 28 mm.
     reach = np.abs(bright[:, 1] - columns[[0, -1]].mean()) * slab.grid.spacing[1]
-    assert reach.max() < 60 + 28 + 6 + slab.grid.spacing[1]
-
-
-def test_vessels_that_a_slice_only_touches_are_faint_and_have_no_border(
-    ground: Ground, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    slab = plant_slab(ground, [], 4, np.random.default_rng(1))
-    lungs, labels = slab.lungs[0], np.zeros_like(slab.labels[0])
-    plane = np.full(lungs.shape, -800.0, dtype=np.float32)
-    steepest, brightest = {}, {}
-    for touched in (0.0, 1.0):
-        monkeypatch.setattr(slice_supply, "_TOUCHED_SHARE", touched)
-        shown = [
-            _enhanced(plane, labels, lungs, 1.0, slab.grid, np.random.default_rng(seed)) for seed in range(16)
-        ]
-        steepest[touched] = np.mean([np.abs(np.diff(one, axis=1)).max() for one in shown])
-        brightest[touched] = np.mean([one.max() for one in shown])
-    assert steepest[1.0] < 0.7 * steepest[0.0]
-    assert brightest[1.0] < brightest[0.0] - 150
+    assert reach.max() < 60 + 28 + slab.grid.spacing[1]
 
 
 def test_contrast_brightens_soft_tissue_unevenly_and_leaves_lungs(ground: Ground) -> None:
