@@ -18,7 +18,7 @@ from covid_ct_mask_net.training.files import write_text
 
 CARD = ModelCard(
     name="COVID-CT-Mask-Net resnet18, synthetic",
-    version="8",
+    version="9",
     trained_on="synthetic lesions in phantom chests and in clear lungs of TCIA Lung-PET-CT-Dx (CC BY 4.0)",
     notice="trained on synthetic lesions, for demonstration only; results have no diagnostic value",
 )

@@ -41,7 +41,7 @@ SENSITIVITY = 0.95
 _CANDIDATES: tuple[tuple[str, dict[str, Any]], ...] = (
     ("mean", {}),
     # Capped, so that reading may stop early.
-    *(("capped_extent_mean", {"extent_mm": mm, "ceiling": 0.9}) for mm in (10, 20, 30, 40, 60, 80, 100, 120)),
+    *(("capped_extent_mean", {"extent_mm": mm, "ceiling": 0.9}) for mm in (10, 20, 30, 40, 50, 60, 80, 100)),
     ("noisy_or", {}),
     ("share_positive", {}),
 )
