@@ -38,6 +38,7 @@ def _replaced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return subprocess.CompletedProcess(command, 3 if calls.count(calls[-1]) > 1 else 0)
 
     def draw(arguments: list[str]) -> None:
+        assert Path(arguments[arguments.index("--chests") + 1]).name == "class-chests"
         folder = Path(arguments[arguments.index("--output") + 1])
         calls.append(f"{arguments[arguments.index('--draws') + 1]} {folder.name}")
         folder.mkdir()
